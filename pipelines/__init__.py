@@ -1,0 +1,1 @@
+"""Data plane: tars in a bucket become batches on a device."""

@@ -11,9 +11,10 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, PlainSerializer, ValidationError
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import core_schema
 
 from pipelines.core.config import Config, FaultAt, fault_at, nearest
 from pipelines.core.errors import ConfigError
@@ -125,10 +126,13 @@ class Family:
         """Build the member that a config belongs to: ``cls(config, *args, **kwargs)``."""
         return self.get(self.kind_of(config)).cls(config, *args, **kwargs)
 
-    @property
-    def choice(self) -> Any:
-        """Annotated type for a config field that holds any member's config."""
-        return Annotated[Config, BeforeValidator(self.parse), PlainSerializer(self.dump)]
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Let ``Annotated[Config, FAMILY]`` be a config field that holds any member's config."""
+        return core_schema.no_info_plain_validator_function(
+            self.parse, serialization=core_schema.plain_serializer_function_ser_schema(self.dump)
+        )
 
     def _modules(self) -> Iterator[pkgutil.ModuleInfo]:
         module = importlib.import_module(self.package)

@@ -1,0 +1,1 @@
+"""Plain tars at any fsspec URL: listing, reading, indexing, writing."""

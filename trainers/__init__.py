@@ -1,0 +1,1 @@
+"""Training: batches become checkpoints and scores."""

@@ -1,0 +1,1 @@
+"""Contracts of training: objectives, evaluations, trackers, engines."""

@@ -1,0 +1,143 @@
+"""Contract of evaluations: what they receive, what they return, how a run asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from pipelines.core import Config
+
+
+class Encoders(Protocol):
+    """A frozen model, as an evaluation sees it. N images or texts, D dimensions."""
+
+    def features(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Features of the image tower, before any head. [N, H, W, 3] -> [N, D] float32."""
+        ...
+
+    def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Images in the joint space, of unit length. [N, H, W, 3] -> [N, D] float32.
+
+        Raises:
+            UserError: The model has no joint space of images and texts.
+        """
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts in the joint space, of unit length. N texts -> [N, D] float32.
+
+        Raises:
+            UserError: The model has no text tower.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """A data set held in memory.
+
+    Attributes:
+        keys: Key of each sample.
+        images: [N, H, W, 3] uint8.
+        texts: Text fields by name, N strings each.
+    """
+
+    keys: Sequence[str]
+    images: npt.NDArray[np.uint8]
+    texts: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+Load = Callable[[str, Mapping[str, str]], EvaluationData]
+"""Loads (URL pattern, text fields): ``load(url, {"caption": "txt", "label": "json.group"})``."""
+
+
+class Cell(Config):
+    """One picture or text of the report's galleries."""
+
+    image: str | None = None  # base64 of a PNG
+    text: str = ""
+    score: float | None = None
+    mark: Literal["", "query", "right", "wrong"] = ""
+
+
+class GalleryRow(Config):
+    """A row of cells under a heading such as ``correct``, ``wrong`` or ``text to image``."""
+
+    group: str
+    cells: tuple[Cell, ...]
+
+
+class Outcome(Config):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: All metrics by name, as shares in [0, 1] where they are accuracies.
+        headline: Name of the metric that charts and tables show.
+        chance: The headline metric of a guesser.
+        examples: How many examples the metrics are over.
+        interval: Bootstrap 95 % interval of the headline metric.
+        gallery: Pictures for the report.
+    """
+
+    metrics: Mapping[str, float]
+    headline: str
+    chance: float
+    examples: int
+    interval: tuple[float, float]
+    gallery: tuple[GalleryRow, ...] = ()
+
+
+class Evaluation(Protocol):
+    """One measure of a frozen model; a file in ``trainers/evaluations``.
+
+    Its ``Config`` has at least ``name`` (of the data set, for tables) and
+    ``data`` (URL pattern of the shards).
+    """
+
+    def run(self, model: Encoders, load: Load) -> Outcome:
+        """Measure a model.
+
+        Raises:
+            UserError: The data or the model lacks what this evaluation needs.
+        """
+        ...
+
+
+class EvaluationResult(Config):
+    """One result as filed: ``RUN/evaluations/<samples>/<evaluation>-<dataset>.json``."""
+
+    evaluation: str
+    dataset: str
+    samples: int
+    checkpoint: str
+    digest: str
+    status: Literal["ok", "failed"]
+    seconds: float
+    outcome: Outcome | None = None
+    error: str | None = None
+
+
+class EvaluationRequest(Config):
+    """All evaluations that a commit asks for; evaluations are plain data with their ``kind``."""
+
+    run: str
+    checkpoint: str
+    digest: str
+    samples: int
+    evaluations: tuple[Mapping[str, object], ...]
+
+
+class EvaluationSink(Protocol):
+    """Where a trainer leaves its requests; never waits for a result."""
+
+    def submit(self, request: EvaluationRequest) -> None:
+        """Hand over a request and return at once."""
+        ...

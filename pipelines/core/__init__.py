@@ -1,23 +1,21 @@
-"""Contracts of the data plane; imports nothing else of the project."""
+"""Contracts of the data plane; imports nothing else of the project.
 
-from pipelines.core.batch import Batch, IdentityView, ImageView, TextView, ViewSpec
+``pipelines.core.batch`` and ``pipelines.core.randomness`` are imported by
+name where they are needed: they need torch, which a reader process does not.
+"""
+
 from pipelines.core.config import Config, load_yaml, nearest, validate
 from pipelines.core.errors import ConfigError, DataError, StorageError, UserError
 from pipelines.core.family import Family, Member, discover
 
 __all__ = [
-    "Batch",
     "Config",
     "ConfigError",
     "DataError",
     "Family",
-    "IdentityView",
-    "ImageView",
     "Member",
     "StorageError",
-    "TextView",
     "UserError",
-    "ViewSpec",
     "discover",
     "load_yaml",
     "nearest",

@@ -1,0 +1,86 @@
+"""One 3x4 matrix a sample for all linear colour changes. B samples, H x W pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def identity(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Start of a composition: matrices [B, 3, 3] and offsets [B, 3]."""
+    matrix = torch.eye(3, device=device).expand(count, 3, 3)
+    return matrix, torch.zeros(count, 3, device=device)
+
+
+def contrast(state: tuple[Tensor, Tensor], gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Stretch about middle grey. gain: [B]."""
+    matrix, offset = state
+    return matrix * gain[:, None, None], (offset - 0.5) * gain[:, None] + 0.5
+
+
+def brightness(state: tuple[Tensor, Tensor], gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply. gain: [B], or [B, 3] a channel."""
+    matrix, offset = state
+    gain = gain[:, None] if gain.dim() == 1 else gain
+    return matrix * gain[:, :, None], offset * gain
+
+
+def saturation(state: tuple[Tensor, Tensor], gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend with grey; 0 is grey, 1 leaves alone. gain: [B]."""
+    luma = torch.tensor(_LUMA, device=gain.device)
+    eye = torch.eye(3, device=gain.device)
+    mixing = gain[:, None, None] * eye + (1 - gain)[:, None, None] * luma.expand(3, 3)
+    return _then(state, mixing)
+
+
+def hue(state: tuple[Tensor, Tensor], turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate about the grey axis. turns: [B], 1 is a full turn."""
+    angle = 2 * math.pi * turns
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    third, root = (1 - cos) / 3, sin / math.sqrt(3)
+    a, b, c = cos + third, third - root, third + root
+    rows = [torch.stack(row, dim=-1) for row in ([a, b, c], [c, a, b], [b, c, a])]
+    return _then(state, torch.stack(rows, dim=1))
+
+
+def invert(state: tuple[Tensor, Tensor], chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn chosen samples into their negatives. chosen: [B] bool."""
+    matrix, offset = state
+    sign = torch.where(chosen, -1.0, 1.0)
+    return matrix * sign[:, None, None], torch.where(chosen[:, None], 1 - offset, offset)
+
+
+def _then(state: tuple[Tensor, Tensor], mixing: Tensor) -> tuple[Tensor, Tensor]:
+    matrix, offset = state
+    return mixing @ matrix, (mixing @ offset[:, :, None])[:, :, 0]
+
+
+def recolour(images: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply a composition. [B, 3, H, W] -> [B, 3, H, W], in [0, 1]."""
+    matrix, offset = state
+    flat = torch.baddbmm(offset[:, :, None], matrix, images.flatten(2))
+    return flat.clamp_(0, 1).view(images.shape)
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with its own width for every sample.
+
+    Args:
+        images: [B, 3, H, W].
+        sigma: Standard deviation in pixels; 0 leaves alone. [B]
+    """
+    radius = 4
+    steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    weights = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)  # [3B, 9]
+    flat = images.reshape(1, -1, *images.shape[2:])
+    groups = flat.shape[1]
+    flat = F.pad(flat, (radius,) * 4, mode="reflect")
+    flat = F.conv2d(flat, weights[:, None, :, None], groups=groups)
+    flat = F.conv2d(flat, weights[:, None, None, :], groups=groups)
+    return flat.view(images.shape)

@@ -1,0 +1,87 @@
+"""Byte-pair tokenizer (Sennrich et al., 2016, arXiv:1508.07909), trained on captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from pipelines.core import Config, DataError
+
+PAD, START, END = 0, 1, 2
+_SPECIAL = ["<pad>", "<start>", "<end>"]
+
+
+class TokenizerConfig(Config):
+    """Size of the vocabulary and length of a text, in tokens with start and end."""
+
+    vocabulary: int = 2048
+    length: int = 24
+
+
+class Tokenizer:
+    """Texts to token ids: lower case, byte level, so that no text is unknown."""
+
+    def __init__(self, backend: Backend, length: int):
+        self._backend = backend
+        self.length = length
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return int(self._backend.get_vocab_size())
+
+    @classmethod
+    def train(cls, texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
+        """Learn a vocabulary.
+
+        Raises:
+            DataError: There is no text.
+        """
+        backend = Backend(models.BPE())
+        backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocabulary,
+            special_tokens=_SPECIAL,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        seen = [text for text in texts if text]
+        if not seen:
+            raise DataError("no caption to learn a vocabulary from; check decode.text")
+        backend.train_from_iterator(seen, trainer)
+        return cls(backend, config.length)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Encode texts.
+
+        Returns:
+            Start, tokens, end; cut at the length, padded with ``PAD``. [N, L] int64
+        """
+        ids = np.full((len(texts), self.length), PAD, dtype=np.int64)
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        for row, encoding in zip(ids, encodings, strict=True):
+            tokens = [START, *encoding.ids[: self.length - 2], END]
+            row[: len(tokens)] = tokens
+        return ids
+
+    def to_json(self) -> str:
+        """Serialise; holds data only."""
+        return str(self._backend.to_str())
+
+    @classmethod
+    def from_json(cls, text: str, length: int) -> Tokenizer:
+        """Load a serialised tokenizer.
+
+        Raises:
+            DataError: Not a tokenizer.
+        """
+        try:
+            return cls(Backend.from_str(text), length)
+        except Exception as error:  # the binding raises bare Exception
+            raise DataError(f"tokenizer.json is damaged ({error}); delete the run") from None

@@ -1,0 +1,1 @@
+"""Sources: one file each; the file's name is its ``kind``."""

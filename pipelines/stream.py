@@ -1,0 +1,124 @@
+"""The Ray Data graph of a training worker: the one place that assembles it.
+
+Each worker streams its own share: read tasks that fetch and decode a few
+global batches ahead of it, in order, on whatever CPU the cluster has free.
+One graph covers the run from its cursor to its end, so that nothing stops
+at an epoch's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from pipelines.core import Config
+from pipelines.reader import Reader, Share
+
+_SEGMENT = 2048  # read tasks of one graph: planning them all at once would cost memory
+
+
+class ReaderConfig(Config):
+    """How a worker's reading is spread; nothing here changes what it reads.
+
+    Attributes:
+        batches_per_task: Global batches that one read task fetches together.
+        tasks_ahead: Read tasks in flight for one worker.
+        cpus: Logical CPUs that a read task occupies.
+    """
+
+    batches_per_task: int = 8
+    tasks_ahead: int = 2
+    cpus: float = 0.25
+
+
+class _ShareSource(Datasource):  # type: ignore[misc]
+    def __init__(self, reader: ray.ObjectRef, parts: list[Share]):
+        super().__init__()
+        self._reader, self._parts = reader, parts
+
+    def get_name(self) -> str:
+        return "eagleray"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, **_: Any) -> list[ReadTask]:
+        return [self._task(part) for part in self._parts]
+
+    def _task(self, part: Share) -> ReadTask:
+        rows = (part.stop - part.start) * part.local
+        metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
+        return ReadTask(partial(_read, self._reader, part), metadata)
+
+
+def _read(reader: ray.ObjectRef, part: Share) -> Iterator[pa.Table]:
+    loaded: Reader = ray.get(reader)
+    yield from loaded.batches(part)
+
+
+def split(share: Share, batches: int) -> list[Share]:
+    """Cut a share into parts of at most ``batches`` global batches."""
+    starts = range(share.start, share.stop, batches)
+    return [replace(share, start=s, stop=min(s + batches, share.stop)) for s in starts]
+
+
+def stream(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
+    """Stream a worker's part of every global batch through Ray Data.
+
+    Args:
+        reader: Reads and decodes.
+        share: Which part of which global batches.
+        config: How the reading is spread.
+
+    Yields:
+        One table a global batch, of ``share.local`` rows, in order.
+    """
+    reference = ray.put(reader)
+    parts = split(share, config.batches_per_task)
+    for first in range(0, len(parts), _SEGMENT):
+        segment = parts[first : first + _SEGMENT]
+        yield from _rebatch(_blocks(reference, segment, config), share.local)
+
+
+def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> Iterator[pa.Table]:
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    context.enable_progress_bars = False
+    dataset = ray.data.read_datasource(
+        _ShareSource(reader, parts),
+        override_num_blocks=len(parts),
+        concurrency=min(config.tasks_ahead, len(parts)),
+        num_cpus=config.cpus,
+    )
+    blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    yield from iter(blocks)
+
+
+def _rebatch(blocks: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Undo whatever joining and cutting of blocks happened on the way."""
+    held: list[pa.Table] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += block.num_rows
+        if count < rows:
+            continue
+        table = pa.concat_tables(held)
+        for start in range(0, count - rows + 1, rows):
+            yield table.slice(start, rows)
+        held, count = [table.slice(count - count % rows)], count % rows
+
+
+def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
+    """The same tables in this process, without Ray: for tests and small jobs."""
+    for part in split(share, config.batches_per_task):
+        yield from reader.batches(part)
+

@@ -1,0 +1,67 @@
+"""Contrastive losses over the global batch. B local rows, G rows of all workers, D dimensions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainers.losses.gather import gather, world
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Normalised temperature-scaled cross-entropy (Chen et al., 2020, arXiv:2002.05709).
+
+    ``l_ij = -log(exp(sim(z_i, z_j)/t) / sum_{k != i} exp(sim(z_i, z_k)/t))``
+    averaged over both directions of every pair, k over all 2G views.
+
+    Args:
+        a: First view's projections, any length. [B, D]
+        b: Second view's projections. [B, D]
+        temperature: t.
+
+    Returns:
+        Local mean of the loss [], and the share of pairs whose other view is nearest [].
+    """
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    all_a, all_b = gather(a), gather(b)
+    rows, total = len(a), len(all_a)
+    place = torch.arange(rows, device=a.device) + world()[0] * rows
+    logits = torch.cat([a, b]) @ torch.cat([all_a, all_b]).T / temperature  # [2B, 2G]
+    itself = torch.cat([place, place + total])
+    logits = logits.scatter(1, itself[:, None], float("-inf"))
+    other = torch.cat([place + total, place])
+    found = (logits.detach().argmax(1) == other).float().mean()
+    return F.cross_entropy(logits, other), found
+
+
+def image_text(
+    images: Tensor, texts: Tensor, scale: Tensor, identities: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Symmetric image-text loss (Radford et al., 2021, arXiv:2103.00020) with shared captions.
+
+    Where several images of the global batch have the same caption, all of
+    them are positives with equal weight (Yang et al., 2022, UniCL, arXiv:2204.03610).
+
+    Args:
+        images: Image embeddings, any length. [B, D]
+        texts: Text embeddings, any length. [B, D]
+        scale: Factor of the cosines. [1]
+        identities: Equal numbers for equal captions. [B] int64
+
+    Returns:
+        Local mean of the loss [], and the share of images whose nearest caption is theirs [].
+    """
+    images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+    all_images, all_texts, all_identities = gather(images), gather(texts), gather(identities)
+    positive = (identities[:, None] == all_identities[None, :]).to(images.dtype)  # [B, G]
+    target = positive / positive.sum(1, keepdim=True)
+    by_image = scale * images @ all_texts.T
+    by_text = scale * texts @ all_images.T
+    loss = (_soft_cross_entropy(by_image, target) + _soft_cross_entropy(by_text, target)) / 2
+    nearest = by_image.detach().argmax(1, keepdim=True)
+    return loss, positive.gather(1, nearest).mean()
+
+
+def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()

@@ -1,0 +1,45 @@
+"""CLIP's text transformer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from pipelines import core
+from pipelines.decode.tokenizer import END, PAD, START
+from trainers.core.objective import Surroundings
+
+
+class TextTransformer(nn.Module):
+    """Causal transformer that reads its features at the end token (arXiv:2103.00020)."""
+
+    class Config(core.Config):
+        """Sizes: width, layers and heads."""
+
+        width: int = 192
+        layers: int = 2
+        heads: int = 4
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        self.width = config.width
+        self._model = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=surroundings.vocabulary,
+                hidden_size=config.width,
+                intermediate_size=4 * config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                max_position_embeddings=surroundings.length,
+                attention_dropout=0.0,
+                pad_token_id=PAD,
+                bos_token_id=START,
+                eos_token_id=END,
+            )
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Features. [B, L] -> [B, width]."""
+        output = self._model(input_ids=tokens, attention_mask=(tokens != PAD).long())
+        features: Tensor = output.pooler_output
+        return features

@@ -1,0 +1,43 @@
+"""Vision transformer image tower."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers import ViTConfig, ViTModel
+
+from pipelines import core
+from trainers.core.objective import Surroundings
+
+
+class Vit(nn.Module):
+    """Transformer over patches (Dosovitskiy et al., 2021, arXiv:2010.11929), mean-pooled."""
+
+    class Config(core.Config):
+        """Sizes: width, layers, heads, and the side of a patch in pixels."""
+
+        width: int = 384
+        layers: int = 12
+        heads: int = 6
+        patch: int = 16
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        self.width = config.width
+        self._model = ViTModel(
+            ViTConfig(
+                hidden_size=config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=4 * config.width,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+                image_size=surroundings.size,
+                patch_size=config.patch,
+            ),
+            add_pooling_layer=False,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features. [B, 3, H, W] -> [B, width]."""
+        tokens: Tensor = self._model(images).last_hidden_state
+        return tokens[:, 1:].mean(1)

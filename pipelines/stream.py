@@ -69,22 +69,21 @@ def split(share: Share, batches: int) -> list[Share]:
     return [replace(share, start=s, stop=min(s + batches, share.stop)) for s in starts]
 
 
-def stream(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
+def stream(reader: ray.ObjectRef, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
     """Stream a worker's part of every global batch through Ray Data.
 
     Args:
-        reader: Reads and decodes.
+        reader: Reference of a ``Reader``: every node's tasks share one copy.
         share: Which part of which global batches.
         config: How the reading is spread.
 
     Yields:
         One table a global batch, of ``share.local`` rows, in order.
     """
-    reference = ray.put(reader)
     parts = split(share, config.batches_per_task)
     for first in range(0, len(parts), _SEGMENT):
         segment = parts[first : first + _SEGMENT]
-        yield from _rebatch(_blocks(reference, segment, config), share.local)
+        yield from _rebatch(_blocks(reader, segment, config), share.local)
 
 
 def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> Iterator[pa.Table]:
@@ -121,4 +120,3 @@ def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[
     """The same tables in this process, without Ray: for tests and small jobs."""
     for part in split(share, config.batches_per_task):
         yield from reader.batches(part)
-

@@ -96,11 +96,9 @@ def expand(pattern: str) -> list[str]:
     """
     urls: list[str] = []
     for alternative in braceexpand(pattern):
-        if any(mark in alternative for mark in "*?["):
-            fs, path = locate(alternative)
-            urls += sorted(fs.unstrip_protocol(hit) for hit in fs.glob(path))
-        else:
-            urls.append(resolve(alternative))
+        fs, path = locate(alternative)
+        hits = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else [path]
+        urls += [fs.unstrip_protocol(hit) for hit in hits]
     if not urls:
         raise StorageError(f"{pattern}: no file matches; {_siblings(pattern)}")
     return [url.removeprefix("file://") for url in urls]
@@ -117,9 +115,7 @@ def names(url: str) -> list[str]:
     fs, path = locate(url)
     try:
         fs.invalidate_cache(path)
-        return sorted(
-            posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False)
-        )
+        return sorted(posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False))
     except FileNotFoundError:
         return []
 
@@ -166,7 +162,9 @@ def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     stops = [stop for _, stop in ranges]
     for attempt in range(RETRIES + 1):
         try:
-            parts: list[bytes] = fs.cat_ranges([path] * len(ranges), starts, stops, on_error="raise")
+            parts: list[bytes] = fs.cat_ranges(
+                [path] * len(ranges), starts, stops, on_error="raise"
+            )
             if all(len(part) == b - a for part, (a, b) in zip(parts, ranges, strict=True)):
                 return parts
             fault: Exception = StorageError(f"{url}: shorter than its index says; re-index it")
@@ -212,20 +210,25 @@ def write_text(url: str, text: str) -> None:
     write_atomic(url, text.encode("utf-8"))
 
 
-def put_file(source: Path, url: str) -> None:
-    """Copy a local file to a URL, whole or not at all."""
+def move_in(source: Path, url: str) -> None:
+    """Move a local file to a URL, whole or not at all.
+
+    Raises:
+        StorageError: The location is full or refused.
+    """
     fs, path = locate(url)
     with explained(url):
         if not is_local(fs):
             fs.put_file(str(source), path)
+            source.unlink()
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as stream:
+            os.fsync(stream.fileno())
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
         try:
-            shutil.copyfile(source, partial)
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
+            shutil.move(source, partial)  # a rename where both are on one disk
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

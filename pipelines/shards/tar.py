@@ -130,10 +130,7 @@ def _checked_size(header: bytes) -> int:
     if stored != sum(header[:148]) + 8 * 32 + sum(header[156:]):
         raise TarFault("not a tar header (checksum)")
     field = header[124:136]
-    if field[0] & 0x80:
-        size = int.from_bytes(field[1:], "big")
-    else:
-        size = _octal(field)
+    size = int.from_bytes(field[1:], "big") if field[0] & 0x80 else _octal(field)
     if size > 1 << 50:
         raise TarFault(f"a member claims {size} bytes")
     return size

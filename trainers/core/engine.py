@@ -72,6 +72,10 @@ class Engine(Protocol):
         """Average over workers."""
         ...
 
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers, whole on worker 0; every worker must call it."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write this worker's files into an empty local folder."""
         ...

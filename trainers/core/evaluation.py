@@ -126,9 +126,13 @@ class EvaluationResult(Config):
 
 
 class EvaluationRequest(Config):
-    """All evaluations that a commit asks for; evaluations are plain data with their ``kind``."""
+    """All evaluations that a commit asks for; evaluations are plain data with their ``kind``.
+
+    ``folder`` is where relative paths of data sets start.
+    """
 
     run: str
+    folder: str
     checkpoint: str
     digest: str
     samples: int

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.losses.gather import gather, world
+from trainers.core.collective import world
+from trainers.losses.gather import gather
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainers.core.collective import world
+
 
 class _Gather(torch.autograd.Function):
     @staticmethod
@@ -22,13 +24,6 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(total)
         rows = total.shape[0] // dist.get_world_size()
         return total[dist.get_rank() * rows :][:rows]
-
-
-def world() -> tuple[int, int]:
-    """Rank and number of workers; (0, 1) outside a process group."""
-    if not dist.is_available() or not dist.is_initialized():
-        return 0, 1
-    return dist.get_rank(), dist.get_world_size()
 
 
 def gather(local: Tensor) -> Tensor:

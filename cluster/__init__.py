@@ -1,0 +1,1 @@
+"""Where and when training and evaluation run: profiles, jobs, commands, reports."""

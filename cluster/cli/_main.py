@@ -1,0 +1,64 @@
+"""Assembles the subcommands and turns errors into one line."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import warnings
+
+import typer
+
+import cluster.cli
+from pipelines.core import UserError
+
+app = typer.Typer(
+    name="eagleray",
+    help="Pretraining without labels, at scale.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show tracebacks.")) -> None:
+    """Pretraining without labels, at scale."""
+
+
+def _register() -> None:
+    for info in pkgutil.iter_modules(cluster.cli.__path__):
+        if not info.name.startswith("_"):
+            command = importlib.import_module(f"cluster.cli.{info.name}").command
+            name = info.name.rstrip("_")
+            app.command(name)(command)
+
+
+def main() -> None:
+    """Run the command line; exit status 0 only on success."""
+    debug = "--debug" in sys.argv
+    if debug:  # accepted anywhere, not only before the subcommand
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    else:
+        warnings.simplefilter("ignore")  # what libraries tell their developers
+    _register()
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        print(f"eagleray: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("eagleray: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        lines = str(error).strip().splitlines() or [""]
+        print(
+            f"eagleray: unexpected {type(error).__name__}: {lines[-1][:300]} (--debug shows more)",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,0 +1,45 @@
+"""``eagleray train``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from cluster.cli._options import Json, ProfileName, Set, Workers, profile
+from cluster.cli._progress import say, watch
+from cluster.cli._summary import show
+from trainers.recipe import load_recipe
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    out: Annotated[str | None, typer.Option("--out", help="URL of the run.")] = None,
+    profile_name: ProfileName = "laptop",
+    workers: Workers = None,
+    overrides: Set = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Address of a Ray cluster.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe, or go on with it: run the same command again.
+
+    Example: eagleray train simclr-emoji --out runs/simclr --set samples=20000
+    """
+    from cluster.run import train_run  # imports Ray, which --help does not need
+
+    loaded = load_recipe(recipe, overrides or ())
+    finished = train_run(
+        loaded,
+        profile(profile_name, workers),
+        out or f"runs/{loaded.name}",
+        command=shlex.join(["eagleray", *sys.argv[1:]]),
+        watch=watch,
+        say=say,
+        address=cluster,
+    )
+    print(json.dumps(finished.summary, indent=2)) if as_json else show(finished)

@@ -1,0 +1,197 @@
+"""Evaluation jobs: requests become Ray jobs, bounded, retried, and never waited for by training."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from cluster.profile import EvaluationJobs
+from pipelines.core import UserError
+from pipelines.shards import storage
+from trainers.checkpoint import name_of
+from trainers.core.evaluation import EvaluationRequest, EvaluationResult
+from trainers.recipe import EVALUATIONS
+from trainers.requests import done, file_result, pending
+
+Status = Literal["new", "running", "succeeded", "failed"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a request stands: its status, tries so far, and since when it runs."""
+
+    samples: int
+    status: Status = "new"
+    tries: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do with a request."""
+
+    kind: Literal["start", "stop", "give up"]
+    samples: int
+
+
+def decide(standings: Sequence[Standing], limits: EvaluationJobs, now: float) -> list[Action]:
+    """Decide what to do next: a pure function of where every request stands.
+
+    Oldest first, at most ``at_once`` running; a job that runs too long is
+    stopped, one that failed is tried again, and after ``tries`` given up.
+    """
+    actions = []
+    running = 0
+    for standing in standings:
+        if standing.status == "running":
+            running += 1
+            if now - standing.since > limits.timeout:
+                actions.append(Action("stop", standing.samples))
+    for standing in sorted(standings, key=lambda s: s.samples):
+        waiting = standing.status in ("new", "failed")
+        if waiting and standing.tries >= limits.tries:
+            actions.append(Action("give up", standing.samples))
+        elif waiting and running < limits.at_once:
+            actions.append(Action("start", standing.samples))
+            running += 1
+    return actions
+
+
+class Jobs(Protocol):
+    """Starts and watches jobs; ``RayJobs`` on a cluster, a fake in tests."""
+
+    def start(self, name: str, command: str) -> None:
+        """Start a job; a second one of the same name is the first."""
+        ...
+
+    def status(self, name: str) -> Status:
+        """Where it stands."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """End it."""
+        ...
+
+    def last_words(self, name: str) -> str:
+        """The end of its log."""
+        ...
+
+
+class EvaluationManager:
+    """Follows a run's requests in a thread until told to finish.
+
+    Args:
+        run: The run's URL.
+        limits: How many at once, how often, how long.
+        jobs: Starts and watches jobs.
+        python: The interpreter that jobs use.
+        tag: Tells this start of the run from others on the same cluster.
+    """
+
+    def __init__(self, run: str, limits: EvaluationJobs, jobs: Jobs, python: str, tag: str):
+        self._run, self._limits, self._jobs, self._python = run, limits, jobs, python
+        self._tag = tag
+        self._standings: dict[int, Standing] = {}
+        self._requests: dict[int, EvaluationRequest] = {}
+        self._finishing = threading.Event()
+        self.faults: list[str] = []
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="evaluations")
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def finish(self, timeout: float) -> bool:
+        """Wait until every request is dealt with; False if time ran out."""
+        self._finishing.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def open(self) -> int:
+        """Requests not yet dealt with."""
+        return sum(s.status != "succeeded" for s in list(self._standings.values()))
+
+    def _follow(self) -> None:
+        while True:
+            last = self._finishing.is_set()  # read first: a request may come in between
+            try:
+                self.step(time.monotonic())
+            except (UserError, OSError, RuntimeError) as error:
+                self.faults.append(f"evaluations: {error}")
+            if last and not self.open:
+                return
+            time.sleep(1.0)
+
+    def step(self, now: float) -> None:
+        """Look at every request once and act."""
+        for request in pending(self._run):
+            known = self._requests.get(request.samples)
+            if known is None or known.digest != request.digest:
+                self._requests[request.samples] = request
+                status: Status = "new" if self._missing(request) else "succeeded"
+                self._standings[request.samples] = Standing(request.samples, status)
+        for standing in self._standings.values():
+            if standing.status == "running":
+                status = self._jobs.status(self._name(standing))
+                self._put(standing, status=status)
+        for action in decide(list(self._standings.values()), self._limits, now):
+            self._act(action, now)
+
+    def _act(self, action: Action, now: float) -> None:
+        standing = self._standings[action.samples]
+        request = self._requests[action.samples]
+        if action.kind == "stop":
+            self._jobs.stop(self._name(standing))
+            self._put(standing, status="failed")
+        elif action.kind == "give up":
+            self._give_up(request, standing)
+            self._put(standing, status="succeeded")
+        else:
+            standing = self._put(standing, status="running", tries=standing.tries + 1, since=now)
+            self._jobs.start(self._name(standing), self._command(request))
+
+    def _put(self, standing: Standing, **changes: object) -> Standing:
+        changed = Standing(**{**vars(standing), **changes})
+        self._standings[standing.samples] = changed
+        return changed
+
+    def _give_up(self, request: EvaluationRequest, standing: Standing) -> None:
+        words = ""
+        if standing.tries:
+            with contextlib.suppress(RuntimeError, OSError):
+                words = self._jobs.last_words(self._name(standing))
+        reason = words or f"no result within {self._limits.timeout:g} s"
+        for evaluation, dataset in self._missing(request):
+            result = EvaluationResult(
+                evaluation=evaluation,
+                dataset=dataset,
+                samples=request.samples,
+                checkpoint=request.checkpoint,
+                digest=request.digest,
+                status="failed",
+                seconds=0.0,
+                error=f"gave up after {standing.tries} tries; {reason}",
+            )
+            file_result(self._run, result)
+
+    def _missing(self, request: EvaluationRequest) -> list[tuple[str, str]]:
+        have = done(request)
+        configs = [EVALUATIONS.parse(data) for data in request.evaluations]
+        wanted = [(EVALUATIONS.kind_of(c), str(getattr(c, "name", ""))) for c in configs]
+        return [name for name in wanted if name not in have]
+
+    def _name(self, standing: Standing) -> str:
+        digest = self._requests[standing.samples].digest[:12]
+        return f"eagleray-evaluate-{digest}-{self._tag}-{standing.tries}"
+
+    def _command(self, request: EvaluationRequest) -> str:
+        folder = storage.join(self._run, "evaluations", "requests")
+        url = storage.join(folder, f"{name_of(request.samples)}.json")
+        nice = f"--nice {self._limits.niceness}"
+        return f"{shlex.quote(self._python)} -m cluster.evaluation_worker {nice} {shlex.quote(url)}"

@@ -1,0 +1,63 @@
+"""Entry point of an evaluation job: ``python -m cluster.evaluation_worker REQUEST``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+
+import torch
+
+from pipelines.shards import storage
+from trainers.checkpoint import open_commit
+from trainers.core.evaluation import EvaluationRequest
+from trainers.evaluate import evaluate
+from trainers.model import load_model
+from trainers.recipe import EVALUATIONS
+from trainers.requests import done, file_result
+
+
+def run_request(request: EvaluationRequest) -> list[str]:
+    """Run what a request asks for and nobody has filed yet.
+
+    Returns:
+        One line for every evaluation that broke and may be tried again.
+    """
+    commit = open_commit(request.checkpoint)
+    model = load_model(commit, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    have = done(request)
+    broken = []
+    for data in request.evaluations:
+        config = EVALUATIONS.parse(data)
+        name = (EVALUATIONS.kind_of(config), str(getattr(config, "name", "")))
+        if name in have:
+            continue
+        try:
+            file_result(request.run, evaluate(model, commit, config))
+        except Exception as error:  # one evaluation's fault must not cost the others
+            traceback.print_exc()
+            broken.append(f"{name[0]} {name[1]}: {type(error).__name__}: {error}")
+    return broken
+
+
+def main() -> int:
+    """Run a request file; exit status 1 asks for another try."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("request", help="URL of the request file")
+    parser.add_argument("--nice", type=int, default=0, help="added to the process's niceness")
+    arguments = parser.parse_args()
+    os.nice(arguments.nice)
+    torch.set_num_threads(1)
+    request = EvaluationRequest.model_validate_json(storage.read_text(arguments.request))
+    with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs
+        os.chdir(request.folder)
+    broken = run_request(request)
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Before training: the run folder, the index and the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.core import ConfigError, UserError
+from pipelines.core.config import load_yaml
+from pipelines.decode.text import decode_text
+from pipelines.decode.tokenizer import Tokenizer
+from pipelines.reader import SOURCES, Reader, open_source
+from pipelines.shards import storage
+from pipelines.shards.index_tasks import scan_on_cluster
+from trainers.checkpoint import latest
+from trainers.core.objective import Objective
+from trainers.model import RECIPE, TOKENIZER, build_objective
+from trainers.recipe import Recipe, differences, parse_recipe
+
+_CAPTIONS = 200_000  # more teach a tokenizer nothing new
+_TOGETHER = 4096
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training starts from: reader, parameter count, and the data set's shard count."""
+
+    reader: Reader
+    parameters: int
+    shards: int
+
+
+def claim(run: str, recipe: Recipe) -> str:
+    """Make a run folder this recipe's, or find that it is.
+
+    Returns:
+        The folder's absolute URL.
+
+    Raises:
+        ConfigError: It holds a run of another recipe.
+        StorageError: It cannot be written.
+    """
+    fs, path = storage.locate(run)
+    url = str(Path(path).absolute()) if storage.is_local(fs) else run
+    place = storage.join(url, RECIPE)
+    if storage.exists(place):
+        old = parse_recipe(load_yaml(storage.read_text(place), place), place)
+        changed = differences(old, recipe)
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise ConfigError(
+                f"{run}: holds a run of another recipe ({changed[0]}{more}); "
+                "choose another --out, or delete it"
+            )
+    else:
+        storage.write_text(place, recipe.to_yaml())
+    return url
+
+
+def prepare(run: str, recipe: Recipe) -> Prepared:
+    """Open and index the data, train or load the tokenizer, and try to build the model.
+
+    Raises:
+        UserError: Something does not fit; nothing has been trained yet.
+    """
+    source = open_source(recipe.data.source, fallback=run, scan=scan_on_cluster)
+    reader = Reader(source, recipe.data, recipe.seed)
+    if reader.order.size < recipe.global_batch:
+        raise ConfigError(
+            f"global_batch is {recipe.global_batch} but the data set has only "
+            f"{reader.order.size} samples; set global_batch to at most that"
+        )
+    found = latest(run)
+    if found and found.state().data != source.digest:
+        raise UserError(
+            f"{run}: the data set changed since the run's last commit; choose another --out"
+        )
+    tokenizer = _tokenizer(run, recipe, reader)
+    objective: Objective = build_objective(recipe, tokenizer)
+    parameters = sum(p.numel() for p in objective.parameters())
+    shards = len(getattr(getattr(source, "index", None), "shards", ()))
+    return Prepared(reader, parameters, shards)
+
+
+def _tokenizer(run: str, recipe: Recipe, reader: Reader) -> Tokenizer | None:
+    if recipe.tokenizer is None:
+        return None
+    place = storage.join(run, TOKENIZER)
+    if storage.exists(place):
+        return Tokenizer.from_json(storage.read_text(place), recipe.tokenizer.length)
+    fields = list(recipe.data.decode.text.values())
+    if not fields:
+        kind = SOURCES.kind_of(recipe.data.source)
+        raise ConfigError(f"tokenizer: needs a text; set data.decode.text for the {kind} source")
+    tokenizer = Tokenizer.train(_texts(reader, fields), recipe.tokenizer)
+    storage.write_text(place, tokenizer.to_json())
+    return tokenizer
+
+
+def _texts(reader: Reader, fields: Sequence[str]) -> Iterator[str]:
+    """Captions in the order of the first epoch, which is a fair sample of a large set."""
+    count = min(reader.order.size, _CAPTIONS)
+    for start in range(0, count, _TOGETHER):
+        _, samples = reader.order.at(start, min(start + _TOGETHER, count))
+        for raw in reader.source.read(np.sort(samples)):
+            for field in fields:
+                try:
+                    yield decode_text(raw.members, field)
+                except ValueError:
+                    continue  # the reader quarantines it when its turn comes

@@ -1,0 +1,98 @@
+"""Profiles: where a recipe runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.core import Config, ConfigError, nearest, validate
+from pipelines.core.config import load_yaml
+from pipelines.shards import storage
+from pipelines.stream import ReaderConfig
+from trainers.core.engine import EngineConfig
+from trainers.recipe import Recipe, override
+from trainers.trackers import TRACKERS
+from trainers.trackers.jsonl import Jsonl
+
+SHIPPED = Path(__file__).parent / "profiles"
+
+
+class EvaluationJobs(Config):
+    """How evaluation jobs run beside training.
+
+    Attributes:
+        at_once: Jobs that may run at the same time.
+        tries: How often one is started before it counts as failed.
+        timeout: Seconds after which a job is stopped and counts as a failed try.
+        niceness: Added to the jobs' own, so that training goes first.
+        cpus: Logical CPUs that a job occupies.
+        gpus: GPUs that a job occupies.
+    """
+
+    at_once: int = Field(1, ge=1)
+    tries: int = Field(2, ge=1)
+    timeout: float = Field(600.0, gt=0)
+    niceness: int = Field(10, ge=0, le=19)
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+
+class Profile(Config):
+    """Where a recipe runs; nothing here changes what it learns, up to rounding.
+
+    Attributes:
+        workers: Training workers.
+        device: What they train on.
+        cpus_per_worker: Logical CPUs of each.
+        engine: ZeRO stage and precision.
+        reader: How reading is spread.
+        evaluations: How evaluation jobs run.
+        restarts: How often a worker group that died is started again.
+        trackers: Where metrics go.
+    """
+
+    workers: int = Field(1, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    cpus_per_worker: float = 1.0
+    engine: EngineConfig = EngineConfig()
+    reader: ReaderConfig = ReaderConfig()
+    evaluations: EvaluationJobs = EvaluationJobs()
+    restarts: int = Field(3, ge=0)
+    trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
+
+
+def shipped() -> list[str]:
+    """Names of the profiles that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_profile(name: str, overrides: tuple[str, ...] = ()) -> Profile:
+    """Load a profile by its shipped name, or from a file.
+
+    Raises:
+        ConfigError: One line with the path and the nearest valid name.
+    """
+    is_file = name.endswith((".yaml", ".yml"))
+    if not is_file and name not in shipped():
+        raise ConfigError(f"no profile '{name}'; {nearest(name, shipped())}")
+    url = name if is_file else str(SHIPPED / f"{name}.yaml")
+    data = load_yaml(storage.read_text(url), url)
+    return validate(Profile, override(data, overrides), url.rpartition("/")[2])
+
+
+def check_fit(recipe: Recipe, profile: Profile) -> None:
+    """Refuse a profile that a recipe cannot run on.
+
+    Raises:
+        ConfigError: The worker count does not divide the global batch.
+    """
+    batch, workers = recipe.global_batch, profile.workers
+    if batch % workers:
+        near = [n for n in range(1, batch + 1) if batch % n == 0]
+        fits = sorted(near, key=lambda n: abs(n - workers))[:2]
+        raise ConfigError(
+            f"{workers} workers do not divide the global batch of {batch}; "
+            f"use --workers {' or '.join(map(str, sorted(fits)))}, or set global_batch"
+        )

@@ -1,0 +1,78 @@
+"""Jobs on a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from cluster.evaluation_jobs import Status
+from pipelines.core import UserError
+
+_ENDED = {JobStatus.SUCCEEDED: "succeeded", JobStatus.FAILED: "failed", JobStatus.STOPPED: "failed"}
+
+
+def client(address: str) -> JobSubmissionClient:
+    """Connect to a cluster's job server.
+
+    Raises:
+        UserError: Nothing answers there.
+    """
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no Ray job server at {address}: {reason}") from None
+
+
+class RayJobs:
+    """Starts and watches jobs.
+
+    Args:
+        address: URL of the cluster's dashboard.
+        environment: Ray runtime environment of every job.
+        cpus: Logical CPUs of a job.
+        gpus: GPUs of a job.
+    """
+
+    def __init__(
+        self, address: str, environment: dict[str, Any], cpus: float = 0, gpus: float = 0
+    ):
+        self._client = client(address)
+        self._environment, self._cpus, self._gpus = environment, cpus, gpus
+
+    def start(self, name: str, command: str) -> None:
+        """Start a job; one of the same name that exists already is left to run."""
+        if self._exists(name):
+            return
+        self._client.submit_job(
+            entrypoint=command,
+            submission_id=name,
+            runtime_env=self._environment or None,
+            entrypoint_num_cpus=self._cpus,
+            entrypoint_num_gpus=self._gpus,
+        )
+
+    def status(self, name: str) -> Status:
+        """Where it stands."""
+        found: Any = _ENDED.get(self._client.get_job_status(name), "running")
+        status: Status = found
+        return status
+
+    def stop(self, name: str) -> None:
+        """End it."""
+        with contextlib.suppress(RuntimeError):  # it ended by itself in the meantime
+            self._client.stop_job(name)
+
+    def last_words(self, name: str) -> str:
+        """Last line of its log."""
+        lines = [line for line in self._client.get_job_logs(name).splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._client.get_job_status(name)
+        except RuntimeError:
+            return False
+        return True

@@ -1,0 +1,78 @@
+"""The Ray cluster of a command: an existing one, or one of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from cluster.profile import Profile
+from pipelines.core import UserError
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connected cluster.
+
+    Attributes:
+        dashboard: URL that jobs are submitted to.
+        local: Whether this command started it.
+    """
+
+    dashboard: str
+    local: bool
+
+
+def logical_cpus(profile: Profile) -> int:
+    """Logical CPUs of a cluster of one's own: workers, their readers, and evaluation jobs.
+
+    More than the machine's cores where those are few: they only bound what is
+    admitted at once, and the system's scheduler shares the real ones.
+    """
+    reading = profile.workers * profile.reader.tasks_ahead * profile.reader.cpus
+    training = profile.workers * profile.cpus_per_worker
+    evaluating = profile.evaluations.at_once * profile.evaluations.cpus
+    return max(os.cpu_count() or 1, int(training + reading + evaluating + 1.999))
+
+
+@contextmanager
+def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
+    """Connect to the cluster at ``address`` or $RAY_ADDRESS, or start one on this machine.
+
+    Raises:
+        UserError: There is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    address = address or os.environ.get("RAY_ADDRESS")
+    mine = not address and not ray.is_initialized()
+    dashboard = _start(profile, address)
+    try:
+        yield Session(dashboard, mine)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _start(profile: Profile, address: str | None) -> str:
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if ray.is_initialized():
+        options["ignore_reinit_error"] = True
+    elif address:
+        options["address"] = address
+    else:
+        options |= {"num_cpus": logical_cpus(profile), "include_dashboard": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library's own deprecations
+            url = str(ray.init(**options).dashboard_url)
+            return url if "://" in url else f"http://{url}"
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"no Ray cluster at {address or 'this machine'}: {error}") from None

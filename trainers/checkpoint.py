@@ -1,0 +1,210 @@
+"""Commits: a checkpoint exists when its manifest does, and the manifest is written last.
+
+``RUN/checkpoints/<samples>/`` holds ``manifest.json`` (names, sizes and
+SHA-256 of all files), ``state.json`` (cursor, digests of recipe and data),
+``model.safetensors`` (for evaluation and export) and ``engine/`` (each
+worker's part, for resuming).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from pipelines.core import Config, StorageError
+from pipelines.shards import storage
+from trainers.core.collective import gather_objects, world
+from trainers.core.engine import Engine
+
+MANIFEST, STATE, MODEL, ENGINE = "manifest.json", "state.json", "model.safetensors", "engine"
+_FULL = 1 << 24  # bytes free below which a failed write means a full disk
+_NAME = re.compile(r"\d{12}")
+_FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
+
+
+class State(Config):
+    """Where a commit stands.
+
+    Attributes:
+        samples: Samples seen: the cursor into the endless stream of epochs.
+        epoch: Epoch of the next sample.
+        position: Its place in that epoch.
+        clock: Seconds of training so far, by what they went into.
+        world_size: Workers that wrote it.
+        zero_stage: ZeRO stage it was written under.
+        recipe: Digest of the recipe.
+        data: Digest of the data set.
+    """
+
+    samples: int
+    epoch: int
+    position: int
+    clock: Mapping[str, float]
+    world_size: int
+    zero_stage: int
+    recipe: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A complete checkpoint: its place, its digest, and digest and size of its files."""
+
+    url: str
+    samples: int
+    digest: str
+    files: dict[str, tuple[str, int]]
+
+    def state(self) -> State:
+        """Read where it stands."""
+        return State.model_validate_json(self.read(STATE))
+
+    def read(self, name: str) -> bytes:
+        """Read one file and verify it.
+
+        Raises:
+            StorageError: It is missing or not what was written.
+        """
+        if name not in self.files:
+            raise StorageError(f"{self.url}: the checkpoint has no {name}")
+        data = storage.read_bytes(storage.join(self.url, name))
+        if hashlib.sha256(data).hexdigest() != self.files[name][0]:
+            raise StorageError(f"{self.url}/{name}: differs from its manifest; use another commit")
+        return data
+
+    def fetch_engine(self, folder: Path) -> None:
+        """Copy the engine's verified files into a local folder."""
+        for name in self.files:
+            if name.startswith(f"{ENGINE}/"):
+                target = folder / name.removeprefix(f"{ENGINE}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.read(name))
+
+
+def name_of(samples: int) -> str:
+    """Folder name of a commit."""
+    return f"{samples:012d}"
+
+
+def open_commit(url: str) -> Commit:
+    """Open a checkpoint by its folder.
+
+    Raises:
+        StorageError: There is none, or its manifest is damaged.
+    """
+    manifest = storage.join(url, MANIFEST)
+    if not storage.exists(manifest):
+        raise StorageError(f"{url}: no checkpoint there; give RUN/checkpoints/<samples>")
+    data = storage.read_bytes(manifest)
+    try:
+        content = json.loads(data)
+        files = {str(n): (str(f["sha256"]), int(f["size"])) for n, f in content["files"].items()}
+        samples = int(content["samples"])
+        if not all(_FILE.fullmatch(name) and ".." not in name for name in files):
+            raise ValueError("a file name that is none")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StorageError(f"{manifest}: damaged; delete this checkpoint") from None
+    return Commit(url, samples, hashlib.sha256(data).hexdigest(), files)
+
+
+def committed(run: str) -> list[int]:
+    """Sample counts of all complete checkpoints of a run, ascending."""
+    root = storage.join(run, "checkpoints")
+    names = [name for name in storage.names(root) if _NAME.fullmatch(name)]
+    return [int(n) for n in names if storage.exists(storage.join(root, n, MANIFEST))]
+
+
+def commit_at(run: str, samples: int) -> Commit:
+    """Open a run's commit by its sample count."""
+    return open_commit(storage.join(run, "checkpoints", name_of(samples)))
+
+
+def latest(run: str) -> Commit | None:
+    """The newest complete checkpoint of a run, or None."""
+    found = committed(run)
+    return commit_at(run, found[-1]) if found else None
+
+
+def commit(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> Commit:
+    """Write a checkpoint; every worker calls it with the same arguments.
+
+    Args:
+        run: The run's URL.
+        engine: Writes weights and its own state.
+        state: Where the run stands.
+        texts: Further files by name: the recipe, the tokenizer.
+
+    Raises:
+        StorageError: This worker could not write. The half-written checkpoint
+            has no manifest and is never chosen.
+    """
+    url = storage.join(run, "checkpoints", name_of(state.samples))
+    try:
+        files: dict[str, dict[str, Any]] = {}
+        for part in gather_objects(_write_part(url, engine, state, texts)):
+            files |= part
+        content = {"samples": state.samples, "files": files}
+        manifest = json.dumps(content, indent=1, sort_keys=True)
+        if world()[0] == 0:
+            storage.write_text(storage.join(url, MANIFEST), manifest)
+    except StorageError as error:
+        raise StorageError(f"{error}; nothing is lost up to the last commit") from None
+    digests = {name: (entry["sha256"], entry["size"]) for name, entry in files.items()}
+    return Commit(url, state.samples, hashlib.sha256(manifest.encode()).hexdigest(), digests)
+
+
+def _write_part(
+    url: str, engine: Engine, state: State, texts: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    weights = engine.weights()
+    with (
+        storage.explained(url),
+        tempfile.TemporaryDirectory(prefix="part-", dir=_staging(url)) as name,
+    ):
+        folder = Path(name)
+        (folder / ENGINE).mkdir()
+        _save_engine(engine, folder / ENGINE)
+        if world()[0] == 0:
+            whole = {name: value.contiguous().cpu() for name, value in weights.items()}
+            save_file(whole, folder / MODEL)
+            for file, text in {STATE: state.model_dump_json(indent=1), **texts}.items():
+                (folder / file).write_text(text, encoding="utf-8")
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): _put(path, folder, url) for path in paths}
+
+
+def _staging(url: str) -> str | None:
+    """Beside a local run, so that a full disk is met here and a rename suffices."""
+    fs, path = storage.locate(url)
+    if not storage.is_local(fs):
+        return None
+    staging = Path(path).parent / ".staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    return str(staging)
+
+
+def _save_engine(engine: Engine, folder: Path) -> None:
+    try:
+        engine.save(folder)
+    except RuntimeError as error:  # torch's writer hides the system's error
+        if shutil.disk_usage(folder).free < _FULL:
+            raise OSError(errno.ENOSPC, "No space left on device") from error
+        raise
+
+
+def _put(path: Path, folder: Path, url: str) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    entry = {"sha256": digest, "size": path.stat().st_size}
+    storage.move_in(path, storage.join(url, str(path.relative_to(folder))))
+    return entry

@@ -1,0 +1,88 @@
+"""Runs evaluations of a checkpoint: in a job, or for a command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.core import Config, DataError, UserError
+from pipelines.decode import Decoder, DecoderConfig, SampleError
+from pipelines.decode.sample import Sample
+from pipelines.sources.webdataset import WebDataset
+from trainers.checkpoint import Commit
+from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult
+from trainers.model import Model
+from trainers.recipe import EVALUATIONS
+
+_TOGETHER = 1024  # samples fetched at once
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads whole evaluation sets into memory; ``size`` is the side of the images in pixels."""
+
+    size: int
+
+    def __call__(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
+        """Read every readable sample of some tars, in storage order.
+
+        Raises:
+            DataError: None is readable.
+            StorageError: The tars cannot be read.
+        """
+        source = WebDataset(WebDataset.Config(url=url))
+        decoder = Decoder(DecoderConfig(size=self.size, text=fields))
+        rows, fault = [], ""
+        for key, sample in _decoded(source, decoder):
+            if isinstance(sample, SampleError):
+                fault = fault or f"{key}: {sample}"
+            else:
+                rows.append((key, sample))
+        if not rows:
+            raise DataError(f"{url}: no sample is readable; {fault}")
+        images = [sample.image for _, sample in rows if sample.image is not None]
+        return EvaluationData(
+            keys=[key for key, _ in rows],
+            images=np.stack(images),
+            texts={name: [sample.texts[name] for _, sample in rows] for name in fields},
+        )
+
+
+def _decoded(source: WebDataset, decoder: Decoder) -> Iterator[tuple[str, Sample | SampleError]]:
+    total = len(source.index)
+    for start in range(0, total, _TOGETHER):
+        numbers = np.arange(start, min(start + _TOGETHER, total), dtype=np.int64)
+        for raw in source.read(numbers):
+            try:
+                yield raw.key, decoder(raw)
+            except SampleError as error:
+                yield raw.key, error
+
+
+def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
+    """Run one evaluation of a loaded model.
+
+    A fault that the user can put right becomes a failed result; any other
+    error is raised, because trying again may help.
+    """
+    started = time.perf_counter()
+    evaluation: Evaluation = EVALUATIONS.build(config)
+    outcome, error = None, None
+    try:
+        outcome = evaluation.run(model, Loader(model.size))
+    except UserError as fault:
+        error = str(fault)
+    return EvaluationResult(
+        evaluation=EVALUATIONS.kind_of(config),
+        dataset=str(getattr(config, "name", "")),
+        samples=commit.samples,
+        checkpoint=commit.url,
+        digest=commit.digest,
+        status="failed" if error else "ok",
+        seconds=time.perf_counter() - started,
+        outcome=outcome,
+        error=error,
+    )

@@ -1,0 +1,115 @@
+"""A trained model from a checkpoint's safetensors, as evaluations see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.core import StorageError, UserError
+from pipelines.core.config import load_yaml
+from pipelines.decode.tokenizer import Tokenizer
+from pipelines.views import normalise, pixels
+from trainers.checkpoint import MODEL, Commit
+from trainers.core.objective import Objective, Surroundings
+from trainers.objectives import OBJECTIVES
+from trainers.recipe import Recipe, parse_recipe
+
+RECIPE, TOKENIZER = "recipe.yaml", "tokenizer.json"
+_BATCH = 256
+
+
+def build_objective(recipe: Recipe, tokenizer: Tokenizer | None) -> Objective:
+    """Build a recipe's objective with initial weights drawn from its seed."""
+    torch.manual_seed(recipe.seed)
+    surroundings = Surroundings(
+        size=recipe.data.decode.size or 0,
+        vocabulary=tokenizer.size if tokenizer else 0,
+        length=tokenizer.length if tokenizer else 0,
+    )
+    objective: Objective = OBJECTIVES.build(recipe.objective, surroundings)
+    return objective
+
+
+class Model:
+    """A frozen model; implements ``Encoders``.
+
+    Args:
+        objective: With trained weights.
+        recipe: It was trained by.
+        tokenizer: Needed for texts.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        recipe: Recipe,
+        tokenizer: Tokenizer | None,
+        device: torch.device | None = None,
+    ):
+        self.recipe = recipe
+        self._device = device or torch.device("cpu")
+        self._tokenizer = tokenizer
+        self._encoders: Mapping[str, nn.Module] = objective.to(self._device).eval().encoders()
+
+    @property
+    def size(self) -> int:
+        """Side of the images it was trained on, in pixels."""
+        return self.recipe.data.decode.size or 0
+
+    def features(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Features of the image tower. [N, H, W, 3] -> [N, D]."""
+        return self._images(self._encoder("image", "an image tower"), images)
+
+    def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Images in the joint space. [N, H, W, 3] -> [N, D], of unit length."""
+        encoder = self._encoder("image_embedding", "a joint space of images and texts")
+        return F.normalize(self._images(encoder, images), dim=1)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts in the joint space. N texts -> [N, D], of unit length."""
+        encoder = self._encoder("text_embedding", "a text tower")
+        if self._tokenizer is None:
+            raise UserError("the checkpoint has no tokenizer")
+        ids = torch.from_numpy(self._tokenizer.encode(texts))
+        return F.normalize(self._batched(lambda part: encoder(part), ids), dim=1)
+
+    def _encoder(self, name: str, meaning: str) -> nn.Module:
+        if name not in self._encoders:
+            kind = OBJECTIVES.kind_of(self.recipe.objective)
+            raise UserError(f"a model trained by '{kind}' has no {meaning.split(' ', 1)[1]}")
+        return self._encoders[name]
+
+    def _images(self, encoder: nn.Module, images: npt.NDArray[np.uint8]) -> Tensor:
+        array = torch.from_numpy(images)
+        return self._batched(lambda part: encoder(normalise(pixels(part))), array)
+
+    @torch.inference_mode()
+    def _batched(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        parts = [encode(part.to(self._device)).float().cpu() for part in inputs.split(_BATCH)]
+        return torch.cat(parts)
+
+
+def load_model(commit: Commit, device: torch.device | None = None) -> Model:
+    """Load a model from a commit; reads verified YAML, JSON and safetensors, unpickles nothing.
+
+    Raises:
+        StorageError: A file is missing, damaged or does not fit its recipe.
+    """
+    recipe = parse_recipe(load_yaml(commit.read(RECIPE).decode(), RECIPE), RECIPE)
+    tokenizer = None
+    if recipe.tokenizer is not None:
+        tokenizer = Tokenizer.from_json(commit.read(TOKENIZER).decode(), recipe.tokenizer.length)
+    objective = build_objective(recipe, tokenizer)
+    try:
+        objective.load_state_dict(safetensors.torch.load(commit.read(MODEL)))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"{commit.url}: weights do not fit the recipe ({reason})") from None
+    return Model(objective, recipe, tokenizer, device)

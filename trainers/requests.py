@@ -1,0 +1,60 @@
+"""Evaluation requests as files: they outlive whoever made them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from pipelines.shards import storage
+from trainers.checkpoint import name_of
+from trainers.core.evaluation import EvaluationRequest, EvaluationResult
+
+
+class FileSink:
+    """Leaves requests in ``RUN/evaluations/requests``, where the cluster side finds them."""
+
+    def __init__(self, run: str):
+        self._folder = storage.join(run, "evaluations", "requests")
+
+    def submit(self, request: EvaluationRequest) -> None:
+        """Write one small file."""
+        url = storage.join(self._folder, f"{name_of(request.samples)}.json")
+        storage.write_text(url, request.model_dump_json(indent=1))
+
+
+def pending(run: str) -> list[EvaluationRequest]:
+    """All requests of a run, oldest first."""
+    folder = storage.join(run, "evaluations", "requests")
+    names = [name for name in storage.names(folder) if name.endswith(".json") and name[0] != "."]
+    texts = [storage.read_text(storage.join(folder, name)) for name in names]
+    return [EvaluationRequest.model_validate_json(text) for text in texts]
+
+
+def result_url(run: str, samples: int, evaluation: str, dataset: str) -> str:
+    """Where a result is filed."""
+    return storage.join(run, "evaluations", name_of(samples), f"{evaluation}-{dataset}.json")
+
+
+def file_result(run: str, result: EvaluationResult) -> None:
+    """File a result, whole or not at all."""
+    url = result_url(run, result.samples, result.evaluation, result.dataset)
+    storage.write_text(url, result.model_dump_json(indent=1))
+
+
+def filed(run: str, samples: int) -> list[EvaluationResult]:
+    """All results of one commit."""
+    folder = storage.join(run, "evaluations", name_of(samples))
+    results = []
+    for name in storage.names(folder):
+        if name.endswith(".json") and not name.startswith("."):
+            try:
+                text = storage.read_text(storage.join(folder, name))
+                results.append(EvaluationResult.model_validate_json(text))
+            except ValidationError:
+                continue  # not ours, or of another version: it will be made again
+    return results
+
+
+def done(request: EvaluationRequest) -> set[tuple[str, str]]:
+    """Names (evaluation, dataset) of a request's filed results, of this very checkpoint."""
+    results = filed(request.run, request.samples)
+    return {(r.evaluation, r.dataset) for r in results if r.digest == request.digest}

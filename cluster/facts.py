@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import psutil
-
 from cluster.prepare import Prepared
 from cluster.profile import Profile
 from pipelines.shards import storage
@@ -106,7 +104,7 @@ def _now() -> str:
 
 
 def _host(profile: Profile) -> dict[str, Any]:
-    memory = psutil.virtual_memory().total / 2**30
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     accelerator = None
     if profile.device == "cuda":
         import torch

@@ -31,10 +31,10 @@ class EvaluationJobs(Config):
         gpus: GPUs that a job occupies.
     """
 
-    at_once: int = Field(1, ge=1)
-    tries: int = Field(2, ge=1)
-    timeout: float = Field(600.0, gt=0)
-    niceness: int = Field(10, ge=0, le=19)
+    at_once: int = Field(default=1, ge=1)
+    tries: int = Field(default=2, ge=1)
+    timeout: float = Field(default=600.0, gt=0)
+    niceness: int = Field(default=10, ge=0, le=19)
     cpus: float = 0.0
     gpus: float = 0.0
 
@@ -53,13 +53,13 @@ class Profile(Config):
         trackers: Where metrics go.
     """
 
-    workers: int = Field(1, ge=1)
+    workers: int = Field(default=1, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     cpus_per_worker: float = 1.0
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
     evaluations: EvaluationJobs = EvaluationJobs()
-    restarts: int = Field(3, ge=0)
+    restarts: int = Field(default=3, ge=0)
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
 
 

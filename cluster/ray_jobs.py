@@ -36,9 +36,7 @@ class RayJobs:
         gpus: GPUs of a job.
     """
 
-    def __init__(
-        self, address: str, environment: dict[str, Any], cpus: float = 0, gpus: float = 0
-    ):
+    def __init__(self, address: str, environment: dict[str, Any], cpus: float = 0, gpus: float = 0):
         self._client = client(address)
         self._environment, self._cpus, self._gpus = environment, cpus, gpus
 

@@ -119,7 +119,7 @@ class Reader:
             yield _table(epochs, rows)
 
     def _row(self, raw: RawSample, epoch: int, sample: int) -> tuple[int, Sample, str]:
-        faults = []
+        faults: list[dict[str, str]] = []
         for attempt in range(_SUBSTITUTES):
             try:
                 fault = json.dumps(faults) if faults else ""

@@ -92,7 +92,9 @@ class Model:
 
     @torch.inference_mode()
     def _batched(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        parts = [encode(part.to(self._device)).float().cpu() for part in inputs.split(_BATCH)]
+        parts = [
+            encode(part.to(self._device)).float().cpu() for part in torch.split(inputs, _BATCH)
+        ]
         return torch.cat(parts)
 
 

@@ -46,10 +46,10 @@ class Recipe(Config):
     tokenizer: TokenizerConfig | None = None
     objective: Annotated[Config, OBJECTIVES]
     optimizer: OptimizerConfig = OptimizerConfig()
-    global_batch: int = Field(256, ge=1)
+    global_batch: int = Field(default=256, ge=1)
     samples: int = Field(ge=1)
     commit_every: int = Field(ge=1)
-    log_every: int = Field(10, ge=1)
+    log_every: int = Field(default=10, ge=1)
     evaluations: tuple[Annotated[Config, EVALUATIONS], ...] = ()
 
     @model_validator(mode="after")

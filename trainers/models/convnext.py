@@ -39,7 +39,7 @@ class ConvNext(nn.Module):
                 drop_path_rate=0.0,
                 layer_scale_init_value=1.0,
             )
-        ).to(memory_format=torch.channels_last)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""

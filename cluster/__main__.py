@@ -1,0 +1,5 @@
+"""``python -m cluster``: the ``eagleray`` command where the package is not installed."""
+
+from cluster.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""``eagleray evaluate``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.cli._options import Json, Set
+from pipelines.core import Config, UserError, nearest, validate
+from pipelines.shards import storage
+from trainers.checkpoint import MANIFEST, Commit, latest, open_commit
+from trainers.core.evaluation import EvaluationResult
+from trainers.evaluate import evaluate
+from trainers.model import load_model
+from trainers.recipe import EVALUATIONS, override
+
+
+def command(
+    checkpoint: Annotated[
+        str, typer.Argument(help="RUN/checkpoints/<samples>, or RUN for its newest.")
+    ],
+    evaluation: Annotated[str, typer.Option("--evaluation", help="See: list evaluations.")],
+    data: Annotated[str, typer.Option("--data", help="Tars with images: a URL pattern.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the data, for tables.")] = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a checkpoint on any tars with images and captions or labels.
+
+    Example: eagleray evaluate runs/demo --evaluation zero_shot --data 'tars/birds-*.tar'
+    """
+    config = configure(evaluation, data, name, overrides or [])
+    commit = find(checkpoint)
+    result = evaluate(load_model(commit), commit, config)
+    if result.error is not None:
+        raise UserError(result.error)
+    if as_json:
+        print(result.model_dump_json(indent=2, exclude={"outcome": {"gallery"}}))
+    else:
+        _show(result)
+
+
+def configure(evaluation: str, data: str, name: str | None, overrides: list[str]) -> Config:
+    """Build an evaluation's config from options.
+
+    Raises:
+        ConfigError: There is no such evaluation, or it has no such option.
+    """
+    if evaluation not in EVALUATIONS.names():
+        raise UserError(f"no evaluation '{evaluation}'; {nearest(evaluation, EVALUATIONS.names())}")
+    title = name or data.rstrip("/").rpartition("/")[2].partition(".")[0].rstrip("-*") or "data"
+    options: dict[str, Any] = override({"name": title, "data": data}, overrides)
+    return validate(EVALUATIONS.get(evaluation).config, options, evaluation)
+
+
+def find(checkpoint: str) -> Commit:
+    """Open a checkpoint, or the newest of a run.
+
+    Raises:
+        UserError: There is none.
+    """
+    if storage.exists(storage.join(checkpoint, MANIFEST)):
+        return open_commit(checkpoint)
+    newest = latest(checkpoint)
+    return newest if newest is not None else open_commit(checkpoint)
+
+
+def _show(result: EvaluationResult) -> None:
+    outcome = result.outcome
+    if outcome is None:
+        raise ValueError("a result without an outcome has an error")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for metric, value in outcome.metrics.items():
+        table.add_row(metric, f"{100 * value:.2f} %")
+    low, high = outcome.interval
+    table.add_row("95 % interval", f"{100 * low:.2f} to {100 * high:.2f} % ({outcome.headline})")
+    table.add_row("chance", f"{100 * outcome.chance:.3g} %")
+    table.add_row("examples", f"{outcome.examples:,}")
+    Console().print(table)

@@ -1,0 +1,82 @@
+"""``eagleray list``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster import profile
+from cluster.cli._options import Json
+from pipelines.augment import AUGMENTATIONS
+from pipelines.core import ConfigError, Family, nearest
+from pipelines.reader import SOURCES
+from trainers import recipe
+from trainers.models import TOWERS
+from trainers.objectives import OBJECTIVES
+from trainers.recipe import EVALUATIONS
+from trainers.trackers import TRACKERS
+
+_FAMILIES = {
+    "objectives": OBJECTIVES,
+    "evaluations": EVALUATIONS,
+    "sources": SOURCES,
+    "augmentations": AUGMENTATIONS,
+    "towers": TOWERS,
+    "trackers": TRACKERS,
+}
+
+
+def command(
+    family: Annotated[str, typer.Argument(help="objectives, evaluations, recipes, ...")],
+    as_json: Json = False,
+) -> None:
+    """Show the members of a family, and what each one is.
+
+    Families: objectives, evaluations, sources, augmentations, towers, trackers,
+    recipes, profiles.
+
+    Example: eagleray list objectives
+    """
+    rows = members(family)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for row in rows:
+        table.add_row(row["name"], row["summary"])
+    Console().print(table)
+
+
+def members(family: str) -> list[dict[str, str]]:
+    """Name and summary of every member.
+
+    Raises:
+        ConfigError: There is no such family.
+    """
+    listed: dict[str, Callable[[], list[dict[str, str]]]] = {
+        **{name: lambda f=found: _family(f) for name, found in _FAMILIES.items()},  # type: ignore[misc]
+        "recipes": lambda: _files(recipe.SHIPPED, recipe.shipped()),
+        "profiles": lambda: _files(profile.SHIPPED, profile.shipped()),
+    }
+    if family not in listed:
+        raise ConfigError(f"no family '{family}'; {nearest(family, listed)}")
+    return listed[family]()
+
+
+def _family(family: Family) -> list[dict[str, str]]:
+    return [{"name": member.name, "summary": member.summary} for member in family]
+
+
+def _files(folder: object, names: list[str]) -> list[dict[str, str]]:
+    from pathlib import Path
+
+    rows = []
+    for name in names:
+        first = (Path(str(folder)) / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        rows.append({"name": name, "summary": first.lstrip("# ")})
+    return rows

@@ -1,0 +1,40 @@
+"""``eagleray submit``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from cluster.cli._options import ProfileName, Set, Workers, profile
+from cluster.cli._progress import say
+from cluster.profile import check_fit
+from trainers.recipe import load_recipe
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    cluster: Annotated[str, typer.Option("--cluster", help="URL of the cluster's dashboard.")],
+    out: Annotated[str, typer.Option("--out", help="URL of the run; every node must reach it.")],
+    profile_name: ProfileName = "laptop",
+    workers: Workers = None,
+    overrides: Set = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it ends.")] = False,
+) -> None:
+    """Train a recipe as a job on a Ray cluster.
+
+    Example: eagleray submit clip-emoji --cluster http://head:8265 --out s3://bucket/runs/clip
+    """
+    from cluster import submit  # imports Ray, which --help does not need
+
+    loaded = load_recipe(recipe, overrides or ())
+    chosen = profile(profile_name, workers)
+    check_fit(loaded, chosen)
+    text = yaml.safe_dump(chosen.model_dump(mode="json"))
+    name = submit.submit(loaded, text, out, cluster)
+    print(name)
+    if wait:
+        submit.follow(name, cluster, say)
+    else:
+        say(f"follow it: ray job logs {name} --address {cluster} --follow")

@@ -1,0 +1,93 @@
+"""Sending a training run to a cluster as a Ray job."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from ray.job_submission import JobStatus
+
+import cluster
+import pipelines
+import trainers
+from cluster.ray_jobs import client
+from pipelines.core import UserError
+from pipelines.shards import storage
+from trainers.recipe import Recipe
+
+_ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
+
+
+def submit(
+    recipe: Recipe, profile_text: str, out: str, address: str, name: str | None = None
+) -> str:
+    """Send a run to a cluster; its packages travel along.
+
+    Args:
+        recipe: What to learn.
+        profile_text: YAML of the profile.
+        out: URL of the run, reachable from every node.
+        address: URL of the cluster's dashboard.
+        name: Of the job; None makes one.
+
+    Returns:
+        The job's name.
+
+    Raises:
+        UserError: The cluster does not answer, or ``out`` means another place on every node.
+    """
+    fs, _ = storage.locate(out)
+    if storage.is_local(fs) and not Path(out.removeprefix("file://")).is_absolute():
+        raise UserError(
+            f"--out {out}: a relative path means another folder on the cluster; "
+            "give a URL or an absolute path that every node reaches"
+        )
+    name = name or f"eagleray-train-{recipe.name}-{uuid.uuid4().hex[:6]}"
+    jobs = client(address)
+    with tempfile.TemporaryDirectory(prefix="eagleray-submit-") as folder:
+        pack(Path(folder), recipe, profile_text)
+        jobs.submit_job(
+            entrypoint=(
+                "python -m cluster train recipe.yaml --profile profile.yaml "
+                f"--out {shlex.quote(out)}"
+            ),
+            submission_id=name,
+            runtime_env={"working_dir": folder},
+        )
+    return name
+
+
+def pack(folder: Path, recipe: Recipe, profile_text: str) -> None:
+    """Put the project's packages, the recipe and the profile into a folder."""
+    ignored = shutil.ignore_patterns("__pycache__", "_eagleray")
+    for package in (pipelines, trainers, cluster):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, folder / source.name, ignore=ignored)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (folder / "profile.yaml").write_text(profile_text, encoding="utf-8")
+
+
+def follow(name: str, address: str, say: Callable[[str], None]) -> None:
+    """Repeat a job's log until it ends.
+
+    Raises:
+        UserError: It failed; with the last line of its log.
+    """
+    jobs = client(address)
+    shown = 0
+    while True:
+        status = jobs.get_job_status(name)
+        lines = jobs.get_job_logs(name).splitlines()
+        for line in lines[shown:]:
+            say(line)
+        shown = len(lines)
+        if status in _ENDED:
+            break
+        time.sleep(2.0)
+    if status is not JobStatus.SUCCEEDED:
+        raise UserError(f"job {name} {status.value.lower()}; {lines[-1] if lines else 'no log'}")

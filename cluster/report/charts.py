@@ -88,7 +88,7 @@ def evaluation_chart(view: RunView, history: Sequence[EvaluationResult], prefix:
     summary = (
         f"{title}: {last.headline} {form(float(values[-1]))} at {samples[-1]:,.0f} samples, "
         f"95 % interval {formats.span(*last.interval, shares=shares)}, "
-        f"chance {form(last.chance)}; {len(samples)} checkpoints."
+        f"chance {form(last.chance)}; {len(samples)} checkpoint{'s' * (len(samples) > 1)}."
     )
     return Chart(title, last.headline, summary, svg.draw(prefix, paint))
 
@@ -160,6 +160,6 @@ def _frame(axes: Axes, view: RunView, tick: Callable[[float], str]) -> None:
 
 
 def _tick(value: float) -> str:
-    if value != 0 and abs(value) < 1e-3:
+    if 0 < abs(value) < 2e-3:
         return f"{value:.3g}".replace("e-0", "e-")
     return formats.compact(value) if abs(value) >= 1000 else f"{value:.4g}"

@@ -92,7 +92,7 @@ def read_run(run: str) -> RunView:
         notes.append("No evaluation has reported.")
     views = _views(run, notes) if "views.json" in here else ()
     return RunView(
-        url=run,
+        url=storage.join(run),
         facts=facts,
         recipe=None if recipe is None else recipe.decode(errors="replace"),
         metrics=metrics,

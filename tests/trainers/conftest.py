@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.core.batch import Batch
+from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.stream import ReaderConfig, stream_here
+from pipelines.views import ViewBuilder
+from trainers.core.objective import Objective
+from trainers.recipe import Recipe, parse_recipe
+
+SMALL_TOWERS = {
+    "image": {"kind": "convnext", "widths": [8, 16], "depths": [1, 1], "patch": 4},
+    "text": {"kind": "bag_of_tokens", "width": 16},
+}
+
+
+def small_recipe(**changes: object) -> Recipe:
+    data = {
+        "name": "small",
+        "data": {
+            "source": {"kind": "synthetic", "samples": 96, "size": 16},
+            "decode": {"size": 16, "text": {"caption": "txt"}},
+        },
+        "tokenizer": {"vocabulary": 280, "length": 8},
+        "objective": {"kind": "clip", **SMALL_TOWERS, "dimensions": 16},
+        "optimizer": {"learning_rate": 0.003, "warmup": 32},
+        "global_batch": 16,
+        "samples": 160,
+        "commit_every": 80,
+        "log_every": 1,
+        **changes,
+    }
+    return parse_recipe(data, "small")
+
+
+def reader_of(recipe: Recipe) -> Reader:
+    data: DataConfig = recipe.data
+    return Reader(open_source(data.source), data, recipe.seed)
+
+
+def tables_of(recipe: Recipe, rank: int = 0, workers: int = 1, start: int = 0):
+    share = Share(recipe.global_batch, rank, workers, start, recipe.steps)
+    return stream_here(reader_of(recipe), share, ReaderConfig())
+
+
+def builder_of(recipe: Recipe, objective: Objective, tokenizer) -> ViewBuilder:
+    size = recipe.data.decode.size
+    return ViewBuilder(objective.views, recipe.seed, size, tokenizer, torch.device("cpu"))
+
+
+def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> Batch:
+    """Views of the right kinds, filled with random numbers."""
+    from pipelines.core.batch import IdentityView, ImageView
+
+    random = torch.Generator().manual_seed(seed)
+    views = {}
+    for name, view in objective.views.items():
+        if isinstance(view, ImageView):
+            views[name] = torch.rand(count, 3, size, size, generator=random) * 2 - 1
+        elif isinstance(view, IdentityView):
+            views[name] = torch.randint(0, max(2, count // 2), (count,), generator=random)
+        else:
+            views[name] = torch.randint(3, 200, (count, 8), generator=random)
+            views[name][:, -2] = 2
+            views[name][:, -1] = 0
+    keys = torch.randint(-(2**62), 2**62, (count,), generator=random)
+    return Batch(torch.arange(count), keys, views)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return small_recipe()

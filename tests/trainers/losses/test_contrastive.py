@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.losses.contrastive import image_text, nt_xent
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def naive_nt_xent(a: np.ndarray, b: np.ndarray, t: float) -> float:
+    z = unit(np.concatenate([a, b]).astype(np.float64))
+    n = len(a)
+    losses = []
+    for i in range(2 * n):
+        j = (i + n) % (2 * n)
+        others = sum(math.exp(z[i] @ z[k] / t) for k in range(2 * n) if k != i)
+        losses.append(-math.log(math.exp(z[i] @ z[j] / t) / others))
+    return sum(losses) / len(losses)
+
+
+def naive_image_text(x: np.ndarray, y: np.ndarray, scale: float, ids: list[int]) -> float:
+    x, y = unit(x.astype(np.float64)), unit(y.astype(np.float64))
+    total = 0.0
+    for rows, columns in ((x, y), (y, x)):
+        for i in range(len(rows)):
+            norm = sum(math.exp(scale * rows[i] @ c) for c in columns)
+            positives = [j for j in range(len(ids)) if ids[j] == ids[i]]
+            logs = [-math.log(math.exp(scale * rows[i] @ columns[j]) / norm) for j in positives]
+            total += sum(logs) / len(logs)
+    return total / (2 * len(x))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 9), st.sampled_from([0.1, 0.5, 1.0]), st.integers(0, 1000))
+def test_nt_xent_equals_its_formula(count: int, temperature: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = random.normal(size=(2, count, 5))
+    loss, _ = nt_xent(torch.tensor(a), torch.tensor(b), temperature)
+    assert loss.item() == pytest.approx(naive_nt_xent(a, b, temperature), rel=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 1000))
+def test_image_text_equals_its_formula_with_shared_captions(count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x, y = random.normal(size=(2, count, 5))
+    ids = random.integers(0, max(1, count // 2), count)
+    args = torch.tensor(x), torch.tensor(y), torch.tensor([7.0]), torch.tensor(ids)
+    loss, _ = image_text(*args)
+    expected = naive_image_text(x, y, 7.0, ids.tolist())
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_shared_captions_it_is_the_loss_of_the_clip_paper() -> None:
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 6, 4, generator=random, dtype=torch.float64)
+    x, y = torch.nn.functional.normalize(x), torch.nn.functional.normalize(y)
+    loss, _ = image_text(x, y, torch.tensor([10.0]), torch.arange(6))
+    logits, labels = 10.0 * x @ y.T, torch.arange(6)
+    paper = (
+        torch.nn.functional.cross_entropy(logits, labels)
+        + torch.nn.functional.cross_entropy(logits.T, labels)
+    ) / 2
+    assert loss.item() == pytest.approx(paper.item(), rel=1e-12)
+
+
+def test_accuracy_counts_a_caption_of_another_image_with_the_same_text() -> None:
+    x = torch.eye(3)
+    texts = torch.stack([x[1], x[0], x[2]])  # 0 and 1 swapped
+    _, found = image_text(x, texts, torch.tensor([10.0]), torch.tensor([5, 5, 6]))
+    assert found.item() == 1.0
+    _, found = image_text(x, texts, torch.tensor([10.0]), torch.tensor([4, 5, 6]))
+    assert found.item() == pytest.approx(1 / 3)

@@ -1,0 +1,104 @@
+"""One contract over every objective found in the folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pipelines.core import ConfigError, validate
+from trainers.core.objective import Objective, Surroundings
+from trainers.objectives import OBJECTIVES
+
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
+
+SIZE = 16
+AROUND = Surroundings(size=SIZE, vocabulary=280, length=8)
+
+
+def small(kind: str) -> Objective:
+    fields = OBJECTIVES.get(kind).config.model_fields
+    options = {name: tower for name, tower in SMALL_TOWERS.items() if name in fields}
+    torch.manual_seed(0)
+    objective: Objective = OBJECTIVES.build(OBJECTIVES.parse({"kind": kind, **options}), AROUND)
+    return objective
+
+
+every = pytest.mark.parametrize("kind", OBJECTIVES.names())
+
+
+@every
+def test_config_makes_the_round_trip_through_json(kind: str) -> None:
+    config = OBJECTIVES.parse({"kind": kind})
+    assert OBJECTIVES.parse(json.loads(json.dumps(OBJECTIVES.dump(config)))) == config
+
+
+@every
+def test_unknown_key_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="unknown key"):
+        validate(OBJECTIVES.get(kind).config, {"no_such_key": 1}, "recipe")
+
+
+@every
+def test_loss_and_gradients_are_finite(kind: str) -> None:
+    objective = small(kind)
+    output = objective(random_batch(objective, 8, SIZE))
+    assert output.loss.shape == ()
+    output.loss.backward()
+    for name, parameter in objective.named_parameters():
+        assert parameter.dim() > 0, f"{name} has no dimensions: the engine cannot flatten it"
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+    for name, value in output.metrics.items():
+        assert torch.isfinite(value), name
+        assert not value.requires_grad, name
+
+
+@every
+def test_same_seed_same_loss(kind: str) -> None:
+    losses = []
+    for _ in range(2):
+        objective = small(kind)
+        losses.append(objective(random_batch(objective, 8, SIZE)).loss.item())
+    assert losses[0] == losses[1]
+
+
+@every
+def test_no_state_depends_on_the_local_batch(kind: str) -> None:
+    """Batch normalisation would make one and two workers differ."""
+    names = [type(module).__name__ for module in small(kind).modules()]
+    assert not [name for name in names if "BatchNorm" in name]
+
+
+@every
+def test_it_learns_a_fixed_batch(kind: str) -> None:
+    objective = small(kind)
+    batch = random_batch(objective, 8, SIZE)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = objective(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@every
+def test_encoders_give_one_vector_an_image(kind: str) -> None:
+    encoders = small(kind).encoders()
+    images = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
+    assert encoders["image"](images).shape[0] == 3
+    assert encoders["image"](images).dim() == 2
+
+
+@every
+def test_runs_in_bf16(kind: str) -> None:
+    objective = small(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = objective(random_batch(objective, 8, SIZE))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.core import StorageError
+from pipelines.shards import storage
+from trainers.checkpoint import (
+    MANIFEST,
+    MODEL,
+    Commit,
+    State,
+    commit,
+    commit_at,
+    committed,
+    latest,
+    open_commit,
+)
+from trainers.core.engine import OptimizerConfig
+from trainers.core.objective import Surroundings
+from trainers.objectives.rotation import Rotation
+from trainers.torch_engine import TorchEngine
+
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
+
+
+def engine(seed: int = 0) -> TorchEngine:
+    from trainers.models import TOWERS
+
+    torch.manual_seed(seed)
+    config = Rotation.Config(image=TOWERS.parse(SMALL_TOWERS["image"]))
+    objective = Rotation(config, Surroundings(size=16))
+    return TorchEngine(objective, OptimizerConfig(), torch.device("cpu"))
+
+
+def state(samples: int) -> State:
+    return State(
+        samples=samples,
+        epoch=0,
+        position=samples,
+        clock={"train": 1.5},
+        world_size=1,
+        zero_stage=0,
+        recipe="r",
+        data="d",
+    )
+
+
+def make(run: Path | str, samples: int, an_engine: TorchEngine | None = None) -> Commit:
+    return commit(str(run), an_engine or engine(), state(samples), {"recipe.yaml": "name: x\n"})
+
+
+def test_what_is_committed_comes_back(tmp_path: Path) -> None:
+    trained = engine(0)
+    batch = random_batch(trained.objective, 8, 16)
+    trained.step(batch, 1e-3)
+    make(tmp_path, 64, trained)
+    found = latest(str(tmp_path))
+    assert found is not None
+    assert found.samples == 64
+    assert found.state() == state(64)
+    assert found.read("recipe.yaml") == b"name: x\n"
+    other = engine(1)
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    found.fetch_engine(folder)
+    other.load(folder)
+    a, b = trained.step(batch, 1e-3), other.step(batch, 1e-3)
+    assert a.output.loss.item() == b.output.loss.item()
+    for one, two in zip(trained.objective.parameters(), other.objective.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_newest_complete_one_is_chosen(tmp_path: Path) -> None:
+    for samples in (64, 128, 1024):
+        make(tmp_path, samples)
+    assert committed(str(tmp_path)) == [64, 128, 1024]
+    (tmp_path / "checkpoints" / f"{1024:012d}" / MANIFEST).unlink()
+    found = latest(str(tmp_path))
+    assert found is not None
+    assert found.samples == 128
+
+
+def test_nothing_is_found_where_nothing_was_committed(tmp_path: Path) -> None:
+    assert latest(str(tmp_path)) is None
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("survives", range(6))
+def test_killed_at_any_write_no_half_checkpoint_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survives: int
+) -> None:
+    make(tmp_path, 64)
+    left = [survives]
+    real_move, real_write = storage.move_in, storage.write_atomic
+
+    def dying(real):  # type: ignore[no-untyped-def]
+        def call(*args):  # type: ignore[no-untyped-def]
+            if left[0] == 0:
+                raise _Killed
+            left[0] -= 1
+            return real(*args)
+
+        return call
+
+    monkeypatch.setattr(storage, "move_in", dying(real_move))
+    monkeypatch.setattr(storage, "write_atomic", dying(real_write))
+    try:
+        make(tmp_path, 128)
+        whole = True
+    except _Killed:
+        whole = False
+    assert whole == (survives >= 5)  # engine, weights, recipe, state, then the manifest
+    found = latest(str(tmp_path))
+    assert found is not None
+    assert found.samples == (128 if whole else 64)
+    found.read(MODEL)
+    monkeypatch.undo()
+    make(tmp_path, 128)  # the same commit can be made again over what was left
+    assert committed(str(tmp_path)) == [64, 128]
+
+
+def test_a_full_disk_is_one_line_and_the_last_commit_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, 64)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.move", full)
+    with pytest.raises(StorageError, match="disk is full; free some space .* nothing is lost"):
+        make(tmp_path, 128)
+    assert committed(str(tmp_path)) == [64]
+    assert not list((tmp_path / "checkpoints" / ".staging").iterdir())
+
+
+@pytest.mark.parametrize("name", [MODEL, "state.json", "recipe.yaml", "engine/torch.pt"])
+def test_a_changed_file_is_refused_before_it_is_used(tmp_path: Path, name: str) -> None:
+    found = make(tmp_path, 64)
+    path = Path(found.url) / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="differs from its manifest"):
+        found.read(name)
+    if name.startswith("engine/"):
+        with pytest.raises(StorageError):
+            found.fetch_engine(tmp_path / "fetched")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not json",
+        "[]",
+        '{"samples": 1}',
+        json.dumps({"samples": 1, "files": {"../../evil": {"sha256": "0", "size": 1}}}),
+        json.dumps({"samples": 1, "files": {"/etc/passwd": {"sha256": "0", "size": 1}}}),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    found = make(tmp_path, 64)
+    (Path(found.url) / MANIFEST).write_text(content)
+    with pytest.raises(StorageError, match="damaged"):
+        open_commit(found.url)
+
+
+def test_no_checkpoint_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="RUN/checkpoints/<samples>"):
+        open_commit(str(tmp_path))
+
+
+def test_commits_go_to_any_filesystem() -> None:
+    run = "memory://runs/one"
+    make(run, 64)
+    assert committed(run) == [64]
+    assert commit_at(run, 64).state().samples == 64

@@ -1,0 +1,143 @@
+"""The engine on two gloo processes: same updates as one, in every ZeRO stage, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, os, sys, tempfile, warnings
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from pipelines.core.batch import Batch
+from trainers.core.engine import EngineConfig, OptimizerConfig
+from trainers.core.objective import Surroundings
+from trainers.deepspeed_engine import DeepSpeedEngine
+from trainers.objectives import OBJECTIVES
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
+
+rank, port, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+workers = int(os.environ["WORLD_SIZE"])
+torch.set_num_threads(1)
+dist.init_process_group("gloo", rank=rank, world_size=workers,
+                        init_method=f"tcp://127.0.0.1:{port}")
+AROUND = Surroundings(size=16, vocabulary=280, length=8)
+
+def engine(stage, kind, seed=0):
+    torch.manual_seed(seed)
+    options = {k: v for k, v in SMALL_TOWERS.items()
+               if k in OBJECTIVES.get(kind).config.model_fields}
+    objective = OBJECTIVES.build(OBJECTIVES.parse({"kind": kind, **options}), AROUND)
+    return DeepSpeedEngine(objective, OptimizerConfig(clip=0.5), EngineConfig(zero_stage=stage),
+                           8 // workers, torch.device("cpu"))
+
+def share(objective, seed):
+    batch = random_batch(objective, 8, 16, seed)
+    part = slice(rank * 8 // workers, (rank + 1) * 8 // workers)
+    return Batch(batch.samples[part], batch.keys[part],
+                 {name: view[part] for name, view in batch.views.items()})
+
+def steps(made, first, last):
+    rows = []
+    for number in range(first, last):
+        result = made.step(share(made.objective, number), 1e-3)
+        loss = made.mean(result.output.loss.detach().clone().view(1))
+        rows.append([loss.item(), float(result.grad_norm)])
+    return rows
+
+found = {}
+for name in sys.argv[4:]:
+    kind, stage = name.split(":")
+    made = engine(int(stage), kind)
+    rows = steps(made, 0, 4)
+    folder = out / name
+    folder.mkdir(exist_ok=True)
+    dist.barrier()
+    made.save(folder)
+    dist.barrier()
+    scripts = [p.name for p in folder.rglob("*.py")]
+    weights = {k: v.clone() for k, v in made.weights().items()}
+    went_on = steps(made, 4, 7)
+    other = engine(int(stage), kind, seed=1)
+    other.load(folder)
+    resumed = steps(other, 4, 7)
+    found[name] = {"rows": rows, "went_on": went_on, "resumed": resumed, "scripts": scripts,
+                   "weights": {k: [float(v.double().sum()), v.numel()]
+                               for k, v in weights.items()}}
+if rank == 0:
+    (out / f"found-{workers}.json").write_text(json.dumps(found))
+dist.destroy_process_group()
+"""
+
+
+def launch(workers: int, out: Path, names: list[str]) -> dict[str, dict[str, object]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(workers):
+        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": workers}
+        import os
+
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(SCRIPT), str(rank), str(port), str(out)]
+                + names,
+                env={**os.environ, **{k: str(v) for k, v in environment.items()}},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            )
+        )
+    logs = [process.communicate(timeout=240)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes), "\n".join(logs)[-3000:]
+    found: dict[str, dict[str, object]] = json.loads((out / f"found-{workers}.json").read_text())
+    return found
+
+
+KINDS = ["clip:0", "simclr:0", "rotation:0", "clip:1", "clip:2", "clip:3"]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, dict[str, object]]]:
+    return {
+        workers: launch(workers, tmp_path_factory.mktemp(f"workers{workers}"), KINDS[:3] if workers == 1 else KINDS)
+        for workers in (1, 2)
+    }
+
+
+@pytest.mark.parametrize("kind", ["clip:0", "simclr:0", "rotation:0"])
+def test_two_workers_make_the_updates_of_one(found, kind: str) -> None:
+    one, two = found[1][kind]["rows"], found[2][kind]["rows"]
+    for (loss, norm), (other_loss, other_norm) in zip(one, two, strict=True):
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        assert other_norm == pytest.approx(norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_every_zero_stage_makes_the_updates_of_stage_0(found, stage: int) -> None:
+    expected, got = found[2]["clip:0"], found[2][f"clip:{stage}"]
+    for (loss, norm), (other_loss, other_norm) in zip(expected["rows"], got["rows"], strict=True):
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        assert other_norm == pytest.approx(norm, rel=1e-3)
+    assert expected["weights"].keys() == got["weights"].keys()
+    for name, (total, count) in expected["weights"].items():
+        assert got["weights"][name] == [pytest.approx(total, rel=1e-4, abs=1e-4), count]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_engine_goes_on_as_if_it_had_not_stopped(found, kind: str) -> None:
+    assert found[2][kind]["resumed"] == found[2][kind]["went_on"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_holds_no_program(found, kind: str) -> None:
+    assert found[2][kind]["scripts"] == []

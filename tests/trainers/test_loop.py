@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from pipelines.core import DataError, UserError
+from pipelines.core.batch import Batch
+from trainers.core.engine import OptimizerConfig
+from trainers.core.objective import LossOutput, Objective
+from trainers.loop import Clock, Plan, train
+from trainers.torch_engine import TorchEngine
+
+
+class Line(Objective):
+    """Fits one number; its loss can be made to break."""
+
+    def __init__(self, breaks_at: int | None = None):
+        super().__init__()
+        self.views = {}
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.seen: list[int] = []
+        self.progress: list[float] = []
+        self._breaks_at = breaks_at
+
+    def forward(self, batch: Batch) -> LossOutput:
+        self.seen.append(int(batch.samples[0]))
+        loss = (self.weight**2).sum()
+        if self._breaks_at is not None and len(self.seen) >= self._breaks_at:
+            loss = loss * float("nan")
+        return LossOutput(loss, {"twice": 2 * loss.detach()})
+
+    def after_step(self, progress: float) -> None:
+        self.progress.append(progress)
+
+    def encoders(self) -> dict[str, torch.nn.Module]:
+        return {}
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.firsts = 0
+        self.lines: list[tuple[int, dict[str, float]]] = []
+        self.commits: list[int] = []
+        self.faults: list[dict[str, Any]] = []
+
+    def first(self, table: pa.Table, batch: Batch) -> None:
+        self.firsts += 1
+
+    def log(self, metrics: dict[str, float], samples: int) -> None:
+        self.lines.append((samples, metrics))
+
+    def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
+        self.commits.append(samples)
+        self.faults = list(faults)
+        return 0.25
+
+
+def tables(start: int, stop: int, fault: str = "") -> Any:
+    for number in range(start, stop):
+        yield pa.table({"sample": [number] * 4, "fault": [fault] + [""] * 3})
+
+
+def build(table: pa.Table) -> Batch:
+    samples = torch.tensor(table["sample"].to_pylist())
+    return Batch(samples, samples, {})
+
+
+def plan(steps: int = 10, **changes: Any) -> Plan:
+    given = {"log_every": 2, "commit_every": 12, "quarantine_limit": 0.01, "epoch": 20}
+    return Plan(global_batch=4, steps=steps, **{**given, **changes})
+
+
+def run(
+    objective: Line, source: Any, a_plan: Plan, done: int = 0, clock: Clock | None = None
+) -> tuple[Recorder, Clock]:
+    recorder = Recorder()
+    optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
+    engine = TorchEngine(objective, optimizer, torch.device("cpu"))
+    return recorder, train(engine, source, build, a_plan, optimizer, recorder, done, clock)
+
+
+def test_every_table_is_a_step_and_every_interval_a_line() -> None:
+    objective = Line()
+    recorder, clock = run(objective, tables(0, 10), plan())
+    assert objective.seen == list(range(10))
+    assert [samples for samples, _ in recorder.lines] == [8, 16, 24, 32, 40]
+    assert recorder.commits == [12, 24, 36, 40]
+    assert recorder.firsts == 1
+    assert objective.progress[-1] == 1.0
+    assert clock.evaluation == pytest.approx(4 * 0.25)
+    assert 0 < clock.train
+
+
+def test_a_line_holds_means_of_its_interval() -> None:
+    recorder, _ = run(Line(), tables(0, 10), plan())
+    for _, line in recorder.lines:
+        assert line["twice"] == pytest.approx(2 * line["loss"])
+        assert {"learning_rate", "grad_norm", "samples_per_second", "data_wait_share"} < set(line)
+    assert recorder.lines[0][1]["epoch"] == pytest.approx(8 / 20)
+
+
+def test_a_resumed_run_starts_at_its_step_and_keeps_its_clock() -> None:
+    objective = Line()
+    clock = Clock(train=100.0, wait=1.0)
+    recorder, clock = run(objective, tables(6, 10), plan(), done=6, clock=clock)
+    assert objective.seen == [6, 7, 8, 9]
+    assert recorder.commits == [36, 40]
+    assert clock.train >= 100.0
+    assert clock.wait >= 1.0
+
+
+def test_the_first_batch_is_start_up_and_not_data_wait() -> None:
+    import time
+
+    def slow_start() -> Any:
+        time.sleep(0.2)
+        yield from tables(0, 10)
+
+    _, clock = run(Line(), slow_start(), plan())
+    assert clock.first_wait >= 0.2
+    assert clock.wait < 0.1
+
+
+def test_a_stream_that_ends_early_is_an_error() -> None:
+    with pytest.raises(DataError, match="after 7 of 10 steps"):
+        run(Line(), tables(0, 7), plan())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    with pytest.raises(UserError, match="not finite at 24 samples; lower"):
+        run(Line(breaks_at=6), tables(0, 10), plan())
+
+
+FAULT = '[{"shard": "a.tar", "key": "k", "reason": "broken"}]'
+
+
+def test_unreadable_samples_over_the_limit_stop_the_run() -> None:
+    with pytest.raises(DataError, match=r"over data.quarantine_limit 0.01; first k in a.tar"):
+        run(Line(), tables(0, 60, FAULT), plan(60))
+
+
+def test_unreadable_samples_under_the_limit_are_counted() -> None:
+    recorder, _ = run(Line(), tables(0, 60, FAULT), plan(60, quarantine_limit=0.5))
+    assert len(recorder.faults) == 60

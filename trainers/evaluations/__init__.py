@@ -1,0 +1,1 @@
+"""Evaluations of frozen models: one file each; the file's name is its ``kind``."""

@@ -1,0 +1,99 @@
+"""Classification by K nearest neighbours. N test, M reference pictures, D dimensions."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
+from trainers.gallery import SHOWN, choose, picture, pictures_row
+from trainers.labels import Labelled, LabelledConfig, labelled_outcome, load_labelled
+from trainers.neighbours import top_k
+
+_TOGETHER = 4096  # queries that vote at once
+
+
+class Knn:
+    """Do a picture's nearest neighbours among labelled pictures have its label?
+
+    Neighbours by cosine of frozen features vote with weight exp(cosine /
+    temperature) (Wu et al., 2018, arXiv:1805.01978; Caron et al., 2021, DINO,
+    arXiv:2104.14294). The guesser always names the reference's most frequent
+    label. Labels that the reference lacks count as wrong; ``unknown_labels``
+    is their share, and their classes count in ``balanced_accuracy``.
+    """
+
+    class Config(LabelledConfig):
+        """The data and the vote.
+
+        Attributes:
+            k: Neighbours that vote; all, where the reference has fewer.
+            temperature: Of the weights; the lower, the more the nearest counts.
+        """
+
+        k: int = Field(20, ge=1)
+        temperature: float = Field(0.07, gt=0)
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def run(self, model: Encoders, load: Load) -> Outcome:
+        """Measure a model.
+
+        Raises:
+            UserError: Data or labels are missing, or the reference has one class only.
+        """
+        labelled = load_labelled(load, self.config)
+        reference = model.features(labelled.reference.images)  # [M, D]
+        features = model.features(labelled.test.images)  # [N, D]
+        scores, places = top_k(features, reference, max(self.config.k, SHOWN))
+        k = min(self.config.k, scores.shape[1])
+        voters = labelled.reference_labels[places[:, :k]]
+        answers = vote(scores[:, :k], voters, self.config.temperature)
+        right = answers == labelled.test_labels
+        return labelled_outcome(labelled, right, self._gallery(labelled, right, scores, places))
+
+    def _gallery(
+        self, labelled: Labelled, right: Tensor, scores: Tensor, places: Tensor
+    ) -> tuple[GalleryRow, ...]:
+        def name(labels: Tensor, i: int) -> str:
+            return labelled.names[int(labels[i])]
+
+        rows = []
+        for group, i in choose(right, labelled.test.keys, self.config.gallery):
+            truth = name(labelled.test_labels, i)
+            cells = [
+                picture(
+                    labelled.reference.images[place],
+                    name(labelled.reference_labels, place),
+                    truth=truth,
+                )
+                for place in places[i, :SHOWN].tolist()
+            ]
+            query = picture(labelled.test.images[i], truth)
+            rows.append(pictures_row(group, query, cells, scores[i, :SHOWN].tolist()))
+        return tuple(rows)
+
+
+def vote(scores: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return the label with the greatest weight; of equal ones that of the nearest neighbour.
+
+    Args:
+        scores: Cosines, best first. [N, K]
+        labels: Of the neighbours. [N, K] int64
+        temperature: Weights are exp(cosine / temperature).
+
+    Returns:
+        [N] int64.
+    """
+    answers = []
+    for part, owners in zip(
+        torch.split(scores, _TOGETHER), torch.split(labels, _TOGETHER), strict=True
+    ):
+        # Relative to the nearest, or a low temperature would overflow.
+        weights = ((part - part[:, :1]) / temperature).double().exp()
+        same = owners[:, :, None] == owners[:, None, :]  # [n, K, K]
+        totals = (same * weights[:, None, :]).sum(2)
+        answers.append(owners.gather(1, totals.argmax(1, keepdim=True))[:, 0])
+    return torch.cat(answers)

@@ -1,0 +1,149 @@
+"""A linear classifier on frozen features. N test, M reference pictures, C classes, D dimensions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
+from trainers.gallery import SHOWN, choose, names_row, picture
+from trainers.labels import (
+    Labelled,
+    LabelledConfig,
+    hash_order,
+    labelled_outcome,
+    load_labelled,
+)
+from trainers.neighbours import finite
+
+_ITERATIONS = 200
+_TOGETHER = 4096  # rows classified at once
+
+
+class LinearProbe:
+    """Are the labels linearly separable? Multinomial logistic regression on frozen features.
+
+    Features are standardised by the reference's mean and deviation, and fitted
+    by L-BFGS over all of them in double precision (8 M (C + D) bytes), as in
+    Kornblith et al., 2019, arXiv:1805.08974. The L2 weight is the one that is
+    best on a tenth of the reference, held out by the hash of its keys; the fit
+    is then made again on all of it. Test data choose nothing. The metrics and
+    the guesser are those of ``knn``.
+    """
+
+    class Config(LabelledConfig):
+        """The data and the L2 weights to choose from.
+
+        Attributes:
+            l2: Candidates; the loss is the mean cross-entropy + l2 / 2 |weights|^2.
+        """
+
+        l2: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+            (1e-1, 1e-2, 1e-3, 1e-4), min_length=1
+        )
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def run(self, model: Encoders, load: Load) -> Outcome:
+        """Measure a model.
+
+        Raises:
+            UserError: Data or labels are missing, or the reference has one class only.
+        """
+        labelled = load_labelled(load, self.config)
+        reference = finite(model.features(labelled.reference.images)).to("cpu", torch.float64)
+        features = finite(model.features(labelled.test.images)).cpu()
+        mean, scale = _moments(reference)
+        reference = (reference - mean) / scale  # [M, D]
+        weights = self._probe(reference, labelled)
+        found = [
+            _classify((part - mean) / scale, weights, SHOWN)
+            for part in torch.split(features, _TOGETHER)
+        ]
+        scores = torch.cat([values for values, _ in found])  # [N, 5]
+        places = torch.cat([classes for _, classes in found])
+        right = places[:, 0] == labelled.test_labels
+        return labelled_outcome(labelled, right, self._gallery(labelled, right, scores, places))
+
+    def _probe(self, features: Tensor, labelled: Labelled) -> Tensor:
+        labels, classes = labelled.reference_labels, labelled.known
+        l2 = sorted(self.config.l2, reverse=True)
+        if len(l2) > 1:
+            order = torch.tensor(hash_order(labelled.reference.keys))
+            held, rest = order.tensor_split([-(-len(order) // 10)])
+            best, right, weights = l2[0], -1, None
+            for candidate in l2:
+                # From the strongest on, each fit starts near its solution.
+                weights = fit(features[rest], labels[rest], classes, candidate, weights)
+                answers = _classify(features[held], weights, 1)[1][:, 0]
+                hits = int((answers == labels[held]).sum())
+                if hits > right:
+                    best, right = candidate, hits
+            l2 = [best]
+        return fit(features, labels, classes, l2[0])
+
+    def _gallery(
+        self, labelled: Labelled, right: Tensor, scores: Tensor, places: Tensor
+    ) -> tuple[GalleryRow, ...]:
+        rows = []
+        for group, i in choose(right, labelled.test.keys, self.config.gallery):
+            truth = labelled.names[int(labelled.test_labels[i])]
+            names = [labelled.names[place] for place in places[i].tolist()]
+            query = picture(labelled.test.images[i], truth)
+            rows.append(names_row(group, query, names, scores[i].tolist(), truth))
+        return tuple(rows)
+
+
+def fit(
+    features: Tensor, labels: Tensor, classes: int, l2: float, start: Tensor | None = None
+) -> Tensor:
+    """Minimise the mean cross-entropy + l2 / 2 |weights|^2; the bias is not penalised.
+
+    Args:
+        features: [M, D] float64
+        labels: [M] int64
+        classes: C.
+        l2: Above 0, so that there is one minimum.
+        start: Where to begin; default: zeros.
+
+    Returns:
+        Bias and weights. [1 + D, C]
+    """
+    size = (1 + features.shape[1], classes)
+    weights = torch.zeros(size, dtype=features.dtype) if start is None else start.clone()
+    weights.requires_grad_()
+    optimizer: torch.optim.Optimizer = torch.optim.LBFGS(
+        [weights], max_iter=_ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = F.cross_entropy(_logits(features, weights), labels)
+        value = value + l2 / 2 * weights[1:].square().sum()
+        torch.autograd.backward(value)
+        return value.item()
+
+    optimizer.step(loss)
+    return weights.detach()
+
+
+def _logits(features: Tensor, weights: Tensor) -> Tensor:
+    return torch.addmm(weights[0], features, weights[1:])
+
+
+def _classify(features: Tensor, weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    shares = _logits(features, weights).softmax(1)
+    values, classes = shares.topk(min(k, shares.shape[1]), dim=1)
+    return values, classes
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    mean, deviation = features.mean(0), features.std(0, correction=0)
+    # What varies less than float32 resolves is rounding, not a feature.
+    constant = deviation <= 1e-6 * mean.abs()
+    return mean, deviation.masked_fill(constant, 1.0)

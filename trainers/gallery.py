@@ -1,0 +1,83 @@
+"""Rows of pictures and names that reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from trainers.core.evaluation import Cell, GalleryRow
+from trainers.core.pictures import png
+from trainers.labels import hash_order
+
+SHOWN = 5  # answers in a row
+_SIDE = 64  # pixels that the report shows; more would only make its file bigger
+
+
+def choose(right: Tensor, keys: Sequence[str], count: int) -> list[tuple[str, int]]:
+    """Choose examples, as many right as wrong ones where there are enough.
+
+    Which ones depends on keys and answers alone, so that checkpoints are
+    compared on the same pictures.
+
+    Args:
+        right: [N] bool.
+        keys: Of the N examples.
+        count: How many, at most.
+
+    Returns:
+        (``correct`` or ``wrong``, place), the correct ones first.
+    """
+    order = hash_order(keys) if count else []
+    correct = [place for place in order if right[place]]
+    wrong = [place for place in order if not right[place]]
+    half = max(count - count // 2, count - len(wrong))
+    correct = correct[:half]
+    wrong = wrong[: count - len(correct)]
+    return [("correct", place) for place in correct] + [("wrong", place) for place in wrong]
+
+
+def picture(image: npt.NDArray[np.uint8], text: str = "", *, truth: str | None = None) -> Cell:
+    """Make a cell of a picture; without ``truth`` it is the query. [H, W, 3] RGB."""
+    return Cell(image=png(_small(image)), text=text, mark=_mark(text, truth))
+
+
+def names_row(
+    group: str, query: Cell, names: Iterable[str], scores: Iterable[float], truth: str
+) -> GalleryRow:
+    """Make a row of a picture and the names a model gives it, best first."""
+    answers = (
+        Cell(text=name, score=score, mark=_mark(name, truth))
+        for name, score in zip(names, scores, strict=True)
+    )
+    return GalleryRow(group=group, cells=(query, *answers))
+
+
+def pictures_row(
+    group: str, query: Cell, pictures: Iterable[Cell], scores: Iterable[float]
+) -> GalleryRow:
+    """Make a row of a query and the pictures it finds, best first."""
+    answers = (
+        cell.model_copy(update={"score": score})
+        for cell, score in zip(pictures, scores, strict=True)
+    )
+    return GalleryRow(group=group, cells=(query, *answers))
+
+
+def _mark(text: str, truth: str | None) -> Literal["query", "right", "wrong"]:
+    if truth is None:
+        return "query"
+    return "right" if text == truth else "wrong"
+
+
+def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    scale = _SIDE / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

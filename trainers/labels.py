@@ -1,0 +1,154 @@
+"""Text fields as classes, and the outcome of guessing them. N test, M reference examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from pipelines.core import Config, DataError
+from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome
+from trainers.statistics import balanced_accuracy, bootstrap_interval, share
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Name of a data set; a part of the name of the file that its results go to."""
+
+
+class LabelledConfig(Config):
+    """What evaluations with a labelled reference have in common.
+
+    Attributes:
+        name: Of the data set, for tables.
+        data: URL pattern of the pictures to classify.
+        reference: URL pattern of the labelled pictures to learn from.
+        label: Text field of both that holds the label.
+        gallery: Rows of pictures in the report.
+    """
+
+    name: Name
+    data: str
+    reference: str
+    label: str = "json.group"
+    gallery: int = Field(12, ge=0)
+
+    @model_validator(mode="after")
+    def _apart(self) -> LabelledConfig:
+        if self.data == self.reference:
+            raise ValueError("data and reference are the same: every picture would find itself")
+        return self
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Test and reference data with numbered labels.
+
+    Attributes:
+        names: Classes by number: those of the reference, sorted, then those only the test has.
+        known: How many classes the reference has.
+        test: N examples.
+        test_labels: [N] int64.
+        reference: M examples.
+        reference_labels: [M] int64.
+    """
+
+    names: tuple[str, ...]
+    known: int
+    test: EvaluationData
+    test_labels: Tensor
+    reference: EvaluationData
+    reference_labels: Tensor
+
+
+def load_labelled(load: Load, config: LabelledConfig) -> Labelled:
+    """Load both data sets.
+
+    Raises:
+        DataError: One is empty, a label is missing, or the reference has one class only.
+    """
+    reference = load(config.reference, {"label": config.label})
+    given = filled(reference, "label", config.label, config.reference)
+    known = distinct(given, config.label, config.reference)
+    test = load(config.data, {"label": config.label})
+    asked = filled(test, "label", config.label, config.data)
+    names = (*known, *sorted(set(asked).difference(known)))
+    return Labelled(names, len(known), test, encode(asked, names), reference, encode(given, names))
+
+
+def filled(data: EvaluationData, name: str, field: str, url: str) -> Sequence[str]:
+    """Return a text field that no sample lacks.
+
+    Args:
+        data: As loaded.
+        name: Of the field in ``data``.
+        field: What it was loaded from, for the message.
+        url: Where it was loaded from, for the message.
+
+    Raises:
+        DataError: There are no samples, or some have no such text.
+    """
+    if len(data) == 0:
+        raise DataError(f"{url}: no samples; check the pattern with 'eagleray inspect'")
+    texts = data.texts.get(name, [""] * len(data))
+    empty = [key for key, text in zip(data.keys, texts, strict=True) if not text]
+    if empty:
+        raise DataError(
+            f"{url}: {len(empty)} of {len(data)} samples have no '{field}', the first is "
+            f"'{empty[0]}'; name another field as {name}, or take them out"
+        )
+    return texts
+
+
+def distinct(texts: Sequence[str], field: str, url: str) -> tuple[str, ...]:
+    """Return the classes that texts name, sorted.
+
+    Raises:
+        DataError: There is one only.
+    """
+    classes = tuple(sorted(set(texts)))
+    if len(classes) < 2:
+        raise DataError(f"{url}: '{field}' is always '{classes[0]}'; name a field that differs")
+    return classes
+
+
+def encode(texts: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """Number texts by their place among the classes. N texts -> [N] int64."""
+    places = {name: place for place, name in enumerate(classes)}
+    return torch.tensor([places[text] for text in texts])
+
+
+def hash_order(keys: Sequence[str]) -> list[int]:
+    """Places of keys in an order that looks random and depends on the keys alone."""
+    return sorted(range(len(keys)), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+
+
+def labelled_outcome(labelled: Labelled, right: Tensor, gallery: tuple[GalleryRow, ...]) -> Outcome:
+    """Score the answers; labels that the reference lacks are wrong.
+
+    The guesser always names the reference's most frequent class, of several
+    the first by name.
+
+    Args:
+        labelled: What was asked.
+        right: Which answers are right. [N] bool
+        gallery: Pictures for the report.
+    """
+    labels = labelled.test_labels
+    frequent = min(Counter(labelled.reference_labels.tolist()).items(), key=lambda c: (-c[1], c[0]))
+    return Outcome(
+        metrics={
+            "accuracy": share(right),
+            "balanced_accuracy": balanced_accuracy(right, labels),
+            "unknown_labels": share(labels >= labelled.known),
+        },
+        headline="accuracy",
+        chance=share(labels == frequent[0]),
+        examples=len(labels),
+        interval=bootstrap_interval(right),
+        gallery=gallery,
+    )

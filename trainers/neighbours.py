@@ -1,0 +1,51 @@
+"""Exact nearest neighbours in bounded memory. N queries, M candidates, D dimensions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.core import UserError
+
+_ENTRIES = 1 << 24  # similarities held at once
+
+
+def finite(vectors: Tensor) -> Tensor:
+    """Return features or embeddings as they are, if they are numbers.
+
+    Raises:
+        UserError: Some are infinite or not a number.
+    """
+    if not bool(torch.isfinite(vectors).all()):
+        raise UserError(
+            "the model's outputs are not finite numbers: its training diverged; "
+            "evaluate an earlier checkpoint, or train with a lower learning rate"
+        )
+    return vectors
+
+
+def top_k(queries: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find the candidates of the highest cosine for every query, best first.
+
+    At most 2^24 of the N x M cosines exist at a time.
+
+    Args:
+        queries: Of any length. [N, D]
+        candidates: Of any length. [M, D]
+        k: How many; K = min(k, M).
+
+    Returns:
+        Cosines [N, K] and places among the candidates [N, K] int64, on the CPU.
+
+    Raises:
+        UserError: A vector is not finite.
+    """
+    columns = F.normalize(finite(candidates), dim=1).T
+    k = min(k, len(candidates))
+    found = [
+        (F.normalize(part, dim=1) @ columns).topk(k, dim=1)
+        for part in torch.split(finite(queries), max(1, _ENTRIES // len(candidates)))
+    ]
+    scores = torch.cat([values.cpu() for values, _ in found])
+    return scores, torch.cat([places.cpu() for _, places in found])

@@ -1,0 +1,41 @@
+"""Captions put into templates. C captions, D dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import AfterValidator
+from torch import Tensor
+
+from trainers.core.evaluation import Encoders
+from trainers.neighbours import finite
+
+
+def _one_place(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"'{template}' needs one {{}}, where the caption goes")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_place)]
+"""A text with one ``{}``, where the caption goes; all else in it stands for itself."""
+
+
+def embed_captions(model: Encoders, captions: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Embed captions: the mean over templates of unit embeddings, of unit length again.
+
+    Prompt ensembling of Radford et al., 2021 (CLIP, arXiv:2103.00020), section 3.1.4.
+
+    Returns:
+        [C, D], of unit length.
+
+    Raises:
+        UserError: The model has no text tower, or its outputs are not finite.
+    """
+    # Not str.format: a caption or template may have braces of its own.
+    filled = [[template.replace("{}", caption) for caption in captions] for template in templates]
+    embeddings = [F.normalize(finite(model.embed_texts(texts)), dim=1) for texts in filled]
+    return F.normalize(torch.stack(embeddings).mean(0), dim=1)

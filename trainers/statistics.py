@@ -1,0 +1,51 @@
+"""Statistics of right and wrong answers. N examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_RESAMPLES, _SEED = 2000, 0
+_TAILS = (0.025, 0.975)
+
+
+def share(right: Tensor) -> float:
+    """Share of right answers.
+
+    Args:
+        right: [N] bool, N > 0.
+    """
+    return int(right.sum()) / len(right)
+
+
+def bootstrap_interval(right: Tensor) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of the share of right answers (Efron, 1979).
+
+    The same answers always give the same interval. Where all answers are
+    equal, all resamples are, and the interval is a point.
+
+    Args:
+        right: [N] bool, N > 0.
+
+    Returns:
+        Low and high end, in [0, 1].
+    """
+    # N draws with replacement from N zeros and ones have a binomial number of
+    # ones, so one draw of it stands for a whole resample, exactly.
+    counts = np.random.default_rng(_SEED).binomial(len(right), share(right), _RESAMPLES)
+    low, high = np.quantile(counts / len(right), _TAILS)
+    return float(low), float(high)
+
+
+def balanced_accuracy(right: Tensor, labels: Tensor) -> float:
+    """Mean over classes of the share of right answers in a class.
+
+    Args:
+        right: [N] bool, N > 0.
+        labels: True classes, from 0; a number that does not occur is no class. [N] int64
+    """
+    total = torch.bincount(labels)
+    hits = torch.bincount(labels[right], minlength=len(total))
+    present = total > 0
+    return float((hits[present].double() / total[present].double()).mean())

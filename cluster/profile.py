@@ -90,9 +90,10 @@ def check_fit(recipe: Recipe, profile: Profile) -> None:
     """
     batch, workers = recipe.global_batch, profile.workers
     if batch % workers:
-        near = [n for n in range(1, batch + 1) if batch % n == 0]
-        fits = sorted(near, key=lambda n: abs(n - workers))[:2]
+        divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+        below = max(n for n in divisors if n < workers)
+        fits = [below, *[n for n in divisors if n > workers][:1]]
         raise ConfigError(
             f"{workers} workers do not divide the global batch of {batch}; "
-            f"use --workers {' or '.join(map(str, sorted(fits)))}, or set global_batch"
+            f"use --workers {' or '.join(map(str, fits))}, or set global_batch"
         )

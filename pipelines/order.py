@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pipelines.core import Config
 
@@ -49,8 +50,8 @@ class Shuffle(Config):
         window: Chunks whose samples are shuffled together.
     """
 
-    chunk: int = 256
-    window: int = 64
+    chunk: int = Field(default=256, ge=1)
+    window: int = Field(default=64, ge=1)
 
 
 @dataclass(frozen=True)

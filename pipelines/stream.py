@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from pydantic import Field
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
@@ -33,9 +34,9 @@ class ReaderConfig(Config):
         cpus: Logical CPUs that a read task occupies.
     """
 
-    batches_per_task: int = 8
-    tasks_ahead: int = 2
-    cpus: float = 0.25
+    batches_per_task: int = Field(default=8, ge=1)
+    tasks_ahead: int = Field(default=2, ge=1)
+    cpus: float = Field(default=0.25, ge=0)
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]

@@ -161,5 +161,5 @@ def _frame(axes: Axes, view: RunView, tick: Callable[[float], str]) -> None:
 
 def _tick(value: float) -> str:
     if 0 < abs(value) < 2e-3:
-        return f"{value:.3g}".replace("e-0", "e-")
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
     return formats.compact(value) if abs(value) >= 1000 else f"{value:.4g}"

@@ -52,9 +52,9 @@ def render(view: RunView) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
+    sheets = [(_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "print.css")]
     return environment.get_template("template.html").render(
-        style=style,
+        style=Markup("\n".join(sheets)),  # ours, and no run's
         run=view,
         facts=view.facts,
         name=view.facts.name or view.url.rstrip("/").rpartition("/")[2],

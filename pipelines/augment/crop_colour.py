@@ -17,7 +17,7 @@ class CropColour:
     """Views of Chen et al., 2020 (SimCLR, arXiv:2002.05709), as one resampling and one matrix."""
 
     class Config(core.Config):
-        """Strengths; with all probabilities 0 and ``area`` (1, 1) images stay as they are.
+        """Strengths; probabilities 0, ``area`` (1, 1) and ``aspect`` 1 leave images as they are.
 
         Attributes:
             area: Range of the crop's share of the image.

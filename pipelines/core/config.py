@@ -53,7 +53,7 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
     """
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2024-13-45; [[[[...
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
         raise ConfigError(f"{where}: not valid YAML{line}") from None

@@ -29,24 +29,25 @@ def decode_image(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # own bound below
+            warnings.simplefilter("ignore")  # damaged metadata; large sizes have a bound below
             image: Image.Image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels is too large")
-            image = _upright_rgb(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            too_large = image.width * image.height > MAX_PIXELS
+            image = image if too_large else _upright_rgb(image)
+    except Exception as error:  # damaged bytes raise anything: struct.error, AttributeError, ...
         raise ValueError(f"not a readable image ({type(error).__name__})") from None
+    if too_large:
+        raise ValueError(f"{image.width}x{image.height} pixels is too large")
     return _square(np.asarray(image, dtype=np.uint8), size)
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return image
+    if image.mode.startswith("I;16"):  # 16-bit grey: convert() would clip, not scale
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pipelines.core import Config
 from pipelines.core.source import RawSample
@@ -26,7 +27,7 @@ class DecoderConfig(Config):
         text: Text fields by name: ``{"caption": "txt", "tags": "json.tags"}``.
     """
 
-    size: int | None = 64
+    size: int | None = Field(default=64, ge=1)
     text: Mapping[str, str] = {}
 
 

@@ -28,8 +28,10 @@ def decode_text(members: Mapping[str, bytes], field: str) -> str:
         raise ValueError(f"member '{extension}' has {len(data)} bytes, too many for a text")
     try:
         text = data.decode("utf-8")
-        return _flat(_inside(json.loads(text), path)) if path else text.strip()
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        text = _flat(_inside(json.loads(text), path)) if path else text.strip()
+        text.encode("utf-8")  # JSON may hold half a surrogate pair, which no column can
+        return text
+    except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"member '{extension}' is not valid ({type(error).__name__})") from None
     except KeyError:
         raise ValueError(f"member '{extension}' has no value '{path}'") from None
@@ -44,4 +46,6 @@ def _inside(value: Any, path: str) -> Any:
 
 
 def _flat(value: Any) -> str:
+    if value is None or isinstance(value, dict):
+        raise KeyError
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

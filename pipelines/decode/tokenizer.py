@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -18,14 +19,15 @@ _SPECIAL = ["<pad>", "<start>", "<end>"]
 class TokenizerConfig(Config):
     """Size of the vocabulary and length of a text, in tokens with start and end."""
 
-    vocabulary: int = 2048
-    length: int = 24
+    vocabulary: int = Field(default=2048, ge=259)  # 256 bytes and the special tokens
+    length: int = Field(default=24, ge=3)
 
 
 class Tokenizer:
     """Texts to token ids: lower case, byte level, so that no text is unknown."""
 
     def __init__(self, backend: Backend, length: int):
+        backend.encode_special_tokens = True  # a caption that says "<pad>" is text like any other
         self._backend = backend
         self.length = length
 

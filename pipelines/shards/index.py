@@ -103,11 +103,13 @@ class Index:
         try:
             table = pq.read_table(io.BytesIO(data)).combine_chunks()
             meta: dict[str, Any] = json.loads((table.schema.metadata or {})[b"eagleray"])
+            version = meta["version"]
             shards = tuple(Shard(**shard) for shard in meta["shards"])
             table = table.replace_schema_metadata(None).cast(SCHEMA)
-        except (pa.ArrowException, KeyError, TypeError, ValueError):
+            samples = sum(shard.samples for shard in shards)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             raise DataError(f"{where}: not an index; delete it and run again") from None
-        if meta["version"] != _VERSION or sum(s.samples for s in shards) != table.num_rows:
+        if version != _VERSION or samples != table.num_rows:
             raise DataError(f"{where}: an index of another version; delete it and run again")
         return cls(shards, table)
 
@@ -119,13 +121,13 @@ def scan_shard(url: str) -> tuple[Shard, pa.Table]:
     columns: tuple[list[list[str]], list[list[int]], list[list[int]]] = ([], [], [])
     with storage.explained(url), storage.open_read(url) as stream:
         scanner = TarScanner(stream)
-        for key, group in itertools.groupby(scanner, key=lambda member: member.key):
-            members: list[TarMember] = [member for member in group if member.extension]
-            if members:
-                keys.append(key)
-                columns[0].append([member.extension for member in members])
-                columns[1].append([member.offset for member in members])
-                columns[2].append([member.size for member in members])
+        named = (member for member in scanner if member.extension)
+        for key, group in itertools.groupby(named, key=lambda member: member.key):
+            members: list[TarMember] = list(group)
+            keys.append(key)
+            columns[0].append([member.extension for member in members])
+            columns[1].append([member.offset for member in members])
+            columns[2].append([member.size for member in members])
     shard = Shard(url, stamp, scanner.size, scanner.digest, len(keys), scanner.fault)
     number = pa.array(np.zeros(len(keys), dtype=np.int32))
     return shard, pa.table([number, keys, *columns], schema=SCHEMA)

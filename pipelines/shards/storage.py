@@ -22,6 +22,8 @@ from pipelines.core import StorageError, nearest
 
 SHIPPED = "eagleray://"
 RETRIES = 4
+# What filesystems call a file's version: S3, GCS and Azure, local, others.
+_VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated", "created")
 
 
 def resolve(url: str) -> str:
@@ -92,10 +94,14 @@ def expand(pattern: str) -> list[str]:
     """List the URLs that a brace and glob pattern names, sorted within each brace alternative.
 
     Raises:
-        StorageError: Nothing matches.
+        StorageError: Nothing matches, or the braces are not balanced.
     """
     urls: list[str] = []
-    for alternative in braceexpand(pattern):
+    try:
+        alternatives = list(braceexpand(pattern))
+    except ValueError:
+        raise StorageError(f"{pattern}: its braces do not pair up") from None
+    for alternative in alternatives:
         fs, path = locate(alternative)
         hits = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else [path]
         urls += [fs.unstrip_protocol(hit) for hit in hits]
@@ -125,7 +131,8 @@ def stamp(url: str) -> str:
     fs, path = locate(url)
     with explained(url):
         info = fs.info(path)
-    return f"{info['size']}:{info.get('ETag') or info.get('mtime') or ''}"
+    versions = (info[name] for name in _VERSIONS if info.get(name))
+    return f"{info['size']}:{next(versions, '')}"
 
 
 def open_read(url: str) -> IO[bytes]:

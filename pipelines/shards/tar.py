@@ -16,6 +16,7 @@ BLOCK = 512
 _READ = 1 << 20
 _HEADER_LIMIT = 1 << 20  # a longer name or pax record is damage, not a name
 _REGULAR = (b"0", b"\0", b"7")
+_HEADER_ONLY = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: no data follows
 
 
 class TarFault(ValueError):
@@ -44,8 +45,9 @@ class TarMember:
 
     @property
     def extension(self) -> str:
-        """Everything after that dot, in lower case."""
-        return self.name.rpartition("/")[2].partition(".")[2].lower()
+        """Everything after that dot, in lower case; none for a hidden file (``._a.jpg``)."""
+        stem, _, extension = self.name.rpartition("/")[2].partition(".")
+        return extension.lower() if stem else ""
 
 
 class TarScanner:
@@ -96,8 +98,10 @@ class TarScanner:
             name = records.get("path") or long_name or _name(header)
             sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in records)
             long_name, records = None, {}
+            if kind == b"S":
+                self._skip_sparse_map(header)
             offset = self.size
-            self._skip_padded(size)
+            self._skip_padded(0 if kind in _HEADER_ONLY else size)
             if kind in _REGULAR and not sparse:
                 yield TarMember(name, offset, size)
 
@@ -115,6 +119,14 @@ class TarScanner:
         if len(data) < size:
             raise TarFault("truncated in an extended header")
         return data[:size]
+
+    def _skip_sparse_map(self, header: bytes) -> None:
+        more = header[482]  # GNU: further blocks of the map stand before the data
+        while more:
+            block = self._take(BLOCK)
+            if len(block) < BLOCK:
+                raise TarFault("truncated in a sparse map")
+            more = block[504]
 
     def _skip_padded(self, size: int) -> None:
         left = -(-size // BLOCK) * BLOCK
@@ -137,10 +149,10 @@ def _checked_size(header: bytes) -> int:
 
 
 def _octal(field: bytes) -> int:
-    try:
-        return int(field.split(b"\0")[0].strip() or b"0", 8)
-    except ValueError:
-        raise TarFault("not a tar header (number)") from None
+    digits = field.split(b"\0")[0].strip() or b"0"
+    if digits.strip(b"01234567"):  # int() would take signs, underscores and prefixes
+        raise TarFault("not a tar header (number)")
+    return int(digits, 8)
 
 
 def _number(text: str) -> int:
@@ -152,17 +164,20 @@ def _number(text: str) -> int:
 def _name(header: bytes) -> str:
     name = header[:100].split(b"\0")[0].decode("utf-8", "replace")
     prefix = header[345:500].split(b"\0")[0].decode("utf-8", "replace")
-    return f"{prefix}/{name}" if prefix and header[257:262] == b"ustar" else name
+    # GNU's own format ("ustar  ") keeps times where ustar has the prefix.
+    return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
 
 
 def _pax(payload: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
-    rest = payload
-    while rest:
-        length, space, _ = rest.partition(b" ")
-        if not space or not length.isdigit() or not 0 < int(length) <= len(rest):
+    start = 0
+    while start < len(payload):
+        length, space, _ = payload[start : start + 9].partition(b" ")
+        stop = start + int(length) if space and length.isdigit() else 0
+        if not start + len(length) < stop <= len(payload):
             raise TarFault("a pax header is damaged")
-        record, rest = rest[len(length) + 1 : int(length)], rest[int(length) :]
+        record = payload[start + len(length) + 1 : stop]
         key, _, value = record.rstrip(b"\n").partition(b"=")
         records[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+        start = stop
     return records

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from pipelines import core
 from pipelines.core.source import RawSample
@@ -23,8 +24,8 @@ class Synthetic:
     class Config(core.Config):
         """How many pictures, how large, from which seed."""
 
-        samples: int = 256
-        size: int = 64
+        samples: int = Field(default=256, ge=1)
+        size: int = Field(default=64, ge=16)
         seed: int = 0
 
     def __init__(self, config: Config, **_: Any):

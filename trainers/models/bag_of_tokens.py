@@ -1,16 +1,19 @@
-"""Mean of token embeddings with a small perceptron: the cheapest text tower."""
+"""Bag of token embeddings with a small perceptron: the cheapest text tower."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from pipelines import core
-from pipelines.decode.tokenizer import PAD
+from pipelines.decode.tokenizer import END, PAD
 from trainers.core.objective import Surroundings
 
 
 class BagOfTokens(nn.Module):
-    """Mean of embeddings, then one hidden layer; blind to word order."""
+    """Sum of embeddings over the root of their number, then a linear and a curved part.
+
+    Blind to word order.
+    """
 
     class Config(core.Config):
         """Width of embeddings and features."""
@@ -21,7 +24,9 @@ class BagOfTokens(nn.Module):
         super().__init__()
         self.width = config.width
         self._embed = nn.Embedding(surroundings.vocabulary, config.width, padding_idx=PAD)
-        self._mlp = nn.Sequential(
+        nn.init.normal_(self._embed.weight, std=0.5)
+        self._straight = nn.Linear(config.width, config.width, bias=False)
+        self._curved = nn.Sequential(
             nn.LayerNorm(config.width),
             nn.Linear(config.width, 2 * config.width),
             nn.GELU(),
@@ -30,7 +35,7 @@ class BagOfTokens(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features. [B, L] -> [B, width]."""
-        real = (tokens != PAD).to(self._embed.weight.dtype)[:, :, None]
-        mean = (self._embed(tokens) * real).sum(1) / real.sum(1).clamp(min=1)
-        features: Tensor = self._mlp(mean)
+        words = (tokens > END).to(self._embed.weight.dtype)[:, :, None]
+        bag = (self._embed(tokens) * words).sum(1) / words.sum(1).clamp(min=1).sqrt()
+        features: Tensor = self._straight(bag) + self._curved(bag)
         return features

@@ -87,3 +87,8 @@ def test_buckets_keep_the_mean_and_the_extremes() -> None:
 def test_short_series_are_drawn_as_they_are() -> None:
     samples = np.array([1.0, 2.0])
     assert charts._buckets(samples, samples)[0] is samples
+
+
+def test_ticks_are_short() -> None:
+    ticks = [charts._tick(value) for value in (0.0, 2.5e-4, 1e-3, 0.05, 2.5, 15_000)]
+    assert ticks == ["0", "2.5e-4", "1e-3", "0.05", "2.5", "15k"]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,8 +75,7 @@ def test_written_json_has_no_nan(run: Any) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    with open(url) as stream:  # noqa: PTH123
-        summary = json.load(stream, parse_constant=refuse)
+    summary = json.loads(Path(url).read_text(), parse_constant=refuse)
     assert summary["evaluations"][1]["interval"] == [None, 1.0]
     assert list(summary) == KEYS
 

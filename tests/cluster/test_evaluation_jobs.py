@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.evaluation_jobs import Action, EvaluationManager, Standing, Status, decide
+from cluster.profile import EvaluationJobs
+from trainers.core.evaluation import EvaluationRequest, EvaluationResult
+from trainers.requests import FileSink, file_result, filed
+
+LIMITS = EvaluationJobs(at_once=1, tries=2, timeout=100.0)
+
+
+@pytest.mark.parametrize(
+    ("standings", "actions"),
+    [
+        ([], []),
+        ([Standing(64)], [Action("start", 64)]),
+        ([Standing(128), Standing(64)], [Action("start", 64)]),
+        ([Standing(64, "running", 1, 50.0), Standing(128)], []),
+        ([Standing(64, "running", 1, -50.0)], [Action("stop", 64)]),
+        ([Standing(64, "failed", 1)], [Action("start", 64)]),
+        ([Standing(64, "failed", 2)], [Action("give up", 64)]),
+        ([Standing(64, "failed", 2), Standing(128)], [Action("give up", 64), Action("start", 128)]),
+        ([Standing(64, "succeeded", 1)], []),
+    ],
+)
+def test_decisions(standings: list[Standing], actions: list[Action]) -> None:
+    assert decide(standings, LIMITS, now=100.0) == actions
+
+
+def test_no_more_than_allowed_run_at_once() -> None:
+    limits = EvaluationJobs(at_once=3)
+    started = decide([Standing(n) for n in range(10)], limits, now=0.0)
+    assert [action.samples for action in started] == [0, 1, 2]
+
+
+class FakeJobs:
+    """Jobs whose fate is set by the test."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.stopped: list[str] = []
+        self.fate: Status = "running"
+
+    def start(self, name: str, command: str) -> None:
+        self.started.append(name)
+
+    def status(self, name: str) -> Status:
+        return self.fate
+
+    def stop(self, name: str) -> None:
+        self.stopped.append(name)
+
+    def last_words(self, name: str) -> str:
+        return "MemoryError"
+
+
+def setting(run: Path, digest: str = "d") -> tuple[EvaluationManager, FakeJobs]:
+    jobs = FakeJobs()
+    ask(run, 64, digest)
+    return EvaluationManager(str(run), LIMITS, jobs, "python", "tag"), jobs
+
+
+def ask(run: Path, samples: int, digest: str) -> None:
+    evaluation = {"kind": "zero_shot", "name": "a", "data": "x.tar"}
+    FileSink(str(run)).submit(
+        EvaluationRequest(
+            run=str(run),
+            folder="/",
+            checkpoint="c",
+            digest=digest,
+            samples=samples,
+            evaluations=(evaluation,),
+        )
+    )
+
+
+def file(run: Path, digest: str = "d") -> None:
+    file_result(
+        str(run),
+        EvaluationResult(
+            evaluation="zero_shot",
+            dataset="a",
+            samples=64,
+            checkpoint="c",
+            digest=digest,
+            status="failed",
+            seconds=0.0,
+            error="x",
+        ),
+    )
+
+
+def test_a_request_becomes_one_job_and_is_done_when_it_ends_well(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    manager.step(0.0)
+    manager.step(1.0)
+    assert len(jobs.started) == 1
+    assert manager.open == 1
+    jobs.fate = "succeeded"
+    manager.step(2.0)
+    assert manager.open == 0
+    assert len(jobs.started) == 1
+
+
+def test_a_failing_job_is_tried_again_and_then_reported(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    jobs.fate = "failed"
+    for now in range(6):
+        manager.step(float(now))
+    assert len(jobs.started) == LIMITS.tries
+    assert len(set(jobs.started)) == LIMITS.tries  # a job's name is used once
+    assert manager.open == 0
+    (result,) = filed(str(tmp_path), 64)
+    assert result.status == "failed"
+    assert result.error == "gave up after 2 tries; MemoryError"
+
+
+def test_a_hanging_job_is_stopped_and_reported(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    for now in (0.0, 101.0, 102.0, 203.0, 204.0):
+        manager.step(now)
+    assert len(jobs.stopped) == LIMITS.tries
+    assert manager.open == 0
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_what_is_filed_already_is_not_run_again(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    file(tmp_path)
+    manager.step(0.0)
+    assert jobs.started == []
+    assert manager.open == 0
+
+
+def test_a_commit_made_anew_is_evaluated_anew(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path, digest="old")
+    file(tmp_path, digest="old")
+    manager.step(0.0)
+    ask(tmp_path, 64, digest="new")
+    manager.step(1.0)
+    assert len(jobs.started) == 1
+
+
+def test_the_thread_follows_until_all_is_done(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    jobs.fate = "succeeded"
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    assert len(jobs.started) == 1
+
+
+def test_a_job_server_that_fails_is_noted_and_does_not_stop_the_thread(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+
+    def broken(name: str, command: str) -> None:
+        jobs.start = FakeJobs.start.__get__(jobs)  # type: ignore[method-assign]
+        raise RuntimeError("503")
+
+    jobs.start = broken  # type: ignore[method-assign]
+    jobs.fate = "succeeded"
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    assert manager.faults == ["evaluations: 503"]

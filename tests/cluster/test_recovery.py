@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from cluster.recovery import decide, user_error
+from pipelines.core import DataError, StorageError
+
+
+class GroupError(Exception):
+    def __init__(self, failures: dict[int, BaseException]):
+        super().__init__("group")
+        self.worker_failures = failures
+
+
+class Wrapped(Exception):
+    def __init__(self, cause: BaseException):
+        super().__init__("wrapped")
+        self.cause = cause
+
+
+FULL = StorageError("x: the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (FULL, FULL),
+        (GroupError({0: RuntimeError("gloo"), 1: FULL}), FULL),
+        (GroupError({0: Wrapped(FULL)}), FULL),
+        (GroupError({0: RuntimeError("gloo")}), None),
+        (RuntimeError("x"), None),
+    ],
+)
+def test_a_users_fault_is_found_inside_a_group_error(
+    error: BaseException, found: BaseException | None
+) -> None:
+    assert user_error(error) is found
+
+
+def test_a_chained_fault_is_found() -> None:
+    try:
+        try:
+            raise DataError("bad tar")
+        except DataError as inner:
+            raise RuntimeError("outer") from inner
+    except RuntimeError as outer:
+        assert isinstance(user_error(outer), DataError)
+
+
+@pytest.mark.parametrize(
+    ("error", "restarts", "allowed", "progressed", "decision"),
+    [
+        (FULL, 0, 3, True, "tell the user"),
+        (RuntimeError("died"), 0, 3, False, "retry"),
+        (RuntimeError("died"), 2, 3, False, "retry"),
+        (RuntimeError("died"), 3, 3, False, "give up"),
+        (RuntimeError("died"), 3, 3, True, "retry"),
+        (RuntimeError("died"), 0, 0, False, "give up"),
+    ],
+)
+def test_decisions(
+    error: Exception, restarts: int, allowed: int, progressed: bool, decision: str
+) -> None:
+    assert decide(error, restarts, allowed, progressed) == decision

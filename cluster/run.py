@@ -106,8 +106,8 @@ def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     environment = dict(ray.get_runtime_context().runtime_env)
     shipped = {k: environment[k] for k in ("working_dir", "py_modules") if k in environment}
     jobs = RayJobs(session.dashboard, shipped, limits.cpus, limits.gpus)
-    python = sys.executable if session.local else "python"
-    return EvaluationManager(run, limits, jobs, python, uuid.uuid4().hex[:6])
+    # A cluster's machines have one image, so the interpreter is at the same place on each.
+    return EvaluationManager(run, limits, jobs, sys.executable, uuid.uuid4().hex[:6])
 
 
 def _drain(manager: EvaluationManager, profile: Profile, recipe: Recipe, run: str) -> None:

@@ -18,15 +18,9 @@ from pipelines.core import UserError
 
 @dataclass(frozen=True)
 class Session:
-    """A connected cluster.
-
-    Attributes:
-        dashboard: URL that jobs are submitted to.
-        local: Whether this command started it.
-    """
+    """A connected cluster; ``dashboard`` is the URL that jobs are submitted to."""
 
     dashboard: str
-    local: bool
 
 
 def logical_cpus(profile: Profile) -> int:
@@ -55,7 +49,7 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
     mine = not address and not ray.is_initialized()
     dashboard = _start(profile, address)
     try:
-        yield Session(dashboard, mine)
+        yield Session(dashboard)
     finally:
         if mine:
             ray.shutdown()

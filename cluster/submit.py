@@ -24,7 +24,7 @@ _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
 def submit(
-    recipe: Recipe, profile_text: str, out: str, address: str, name: str | None = None
+    recipe: Recipe, profile_text: str, out: str, address: str, python: str = "python"
 ) -> str:
     """Send a run to a cluster; its packages travel along.
 
@@ -33,7 +33,7 @@ def submit(
         profile_text: YAML of the profile.
         out: URL of the run, reachable from every node.
         address: URL of the cluster's dashboard.
-        name: Of the job; None makes one.
+        python: The interpreter on the cluster, with the project's dependencies.
 
     Returns:
         The job's name.
@@ -47,13 +47,13 @@ def submit(
             f"--out {out}: a relative path means another folder on the cluster; "
             "give a URL or an absolute path that every node reaches"
         )
-    name = name or f"eagleray-train-{recipe.name}-{uuid.uuid4().hex[:6]}"
+    name = f"eagleray-train-{recipe.name}-{uuid.uuid4().hex[:6]}"
     jobs = client(address)
     with tempfile.TemporaryDirectory(prefix="eagleray-submit-") as folder:
         pack(Path(folder), recipe, profile_text)
         jobs.submit_job(
             entrypoint=(
-                "python -m cluster train recipe.yaml --profile profile.yaml "
+                f"{shlex.quote(python)} -m cluster train recipe.yaml --profile profile.yaml "
                 f"--out {shlex.quote(out)}"
             ),
             submission_id=name,
@@ -90,4 +90,8 @@ def follow(name: str, address: str, say: Callable[[str], None]) -> None:
             break
         time.sleep(2.0)
     if status is not JobStatus.SUCCEEDED:
-        raise UserError(f"job {name} {status.value.lower()}; {lines[-1] if lines else 'no log'}")
+        raise UserError(f"job {name} {status.value.lower()}; {_last(lines)}")
+
+
+def _last(lines: list[str]) -> str:
+    return next((line for line in reversed(lines) if line.strip()), "its log is empty")

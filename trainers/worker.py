@@ -178,6 +178,8 @@ class RunHooks:
             recipe=recipe.digest,
             data=self._reader.source.digest,
         )
+        for tracker in self._trackers:
+            tracker.flush()
         made = commit(job.run, self._engine, state, self._texts)
         everyone = [fault for part in gather_objects(faults) for fault in part]
         ray.train.report({"samples": samples, **vars(clock)})

@@ -20,6 +20,7 @@ def command(
     profile_name: ProfileName = "laptop",
     workers: Workers = None,
     overrides: Set = None,
+    python: Annotated[str, typer.Option("--python", help="Interpreter on the cluster.")] = "python",
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it ends.")] = False,
 ) -> None:
     """Train a recipe as a job on a Ray cluster.
@@ -32,7 +33,7 @@ def command(
     chosen = profile(profile_name, workers)
     check_fit(loaded, chosen)
     text = yaml.safe_dump(chosen.model_dump(mode="json"))
-    name = submit.submit(loaded, text, out, cluster)
+    name = submit.submit(loaded, text, out, cluster, python)
     print(name)
     if wait:
         submit.follow(name, cluster, say)

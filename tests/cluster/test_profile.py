@@ -5,7 +5,6 @@ import pytest
 from cluster.profile import check_fit, load_profile, shipped
 from cluster.session import logical_cpus
 from pipelines.core import ConfigError
-
 from tests.trainers.conftest import small_recipe
 
 
@@ -36,7 +35,9 @@ def test_a_profile_that_is_not_there() -> None:
 def test_workers_must_divide_the_global_batch() -> None:
     recipe = small_recipe()  # global batch 16
     check_fit(recipe, load_profile("laptop", ("workers=4",)))
-    with pytest.raises(ConfigError, match="5 workers do not divide .* of 16; use --workers 4 or 8"):
+    with pytest.raises(
+        ConfigError, match=r"5 workers do not divide .* of 16; use --workers 4 or 8"
+    ):
         check_fit(recipe, load_profile("laptop", ("workers=5",)))
 
 

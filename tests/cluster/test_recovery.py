@@ -38,13 +38,9 @@ def test_a_users_fault_is_found_inside_a_group_error(
 
 
 def test_a_chained_fault_is_found() -> None:
-    try:
-        try:
-            raise DataError("bad tar")
-        except DataError as inner:
-            raise RuntimeError("outer") from inner
-    except RuntimeError as outer:
-        assert isinstance(user_error(outer), DataError)
+    outer = RuntimeError("outer")
+    outer.__cause__ = DataError("bad tar")
+    assert isinstance(user_error(outer), DataError)
 
 
 @pytest.mark.parametrize(

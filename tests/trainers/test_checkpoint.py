@@ -8,6 +8,7 @@ import torch
 
 from pipelines.core import StorageError
 from pipelines.shards import storage
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
 from trainers.checkpoint import (
     MANIFEST,
     MODEL,
@@ -23,8 +24,6 @@ from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import Surroundings
 from trainers.objectives.rotation import Rotation
 from trainers.torch_engine import TorchEngine
-
-from tests.trainers.conftest import SMALL_TOWERS, random_batch
 
 
 def engine(seed: int = 0) -> TorchEngine:
@@ -135,7 +134,7 @@ def test_a_full_disk_is_one_line_and_the_last_commit_stays(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.move", full)
-    with pytest.raises(StorageError, match="disk is full; free some space .* nothing is lost"):
+    with pytest.raises(StorageError, match=r"disk is full; free some space .* nothing is lost"):
         make(tmp_path, 128)
     assert committed(str(tmp_path)) == [64]
     assert not list((tmp_path / "checkpoints" / ".staging").iterdir())

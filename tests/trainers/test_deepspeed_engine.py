@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -84,12 +84,9 @@ def launch(workers: int, out: Path, names: list[str]) -> dict[str, dict[str, obj
     processes = []
     for rank in range(workers):
         environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": workers}
-        import os
-
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-c", textwrap.dedent(SCRIPT), str(rank), str(port), str(out)]
-                + names,
+                [sys.executable, "-c", SCRIPT, str(rank), str(port), str(out), *names],
                 env={**os.environ, **{k: str(v) for k, v in environment.items()}},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -109,7 +106,11 @@ KINDS = ["clip:0", "simclr:0", "rotation:0", "clip:1", "clip:2", "clip:3"]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, dict[str, object]]]:
     return {
-        workers: launch(workers, tmp_path_factory.mktemp(f"workers{workers}"), KINDS[:3] if workers == 1 else KINDS)
+        workers: launch(
+            workers,
+            tmp_path_factory.mktemp(f"workers{workers}"),
+            KINDS[:3] if workers == 1 else KINDS,
+        )
         for workers in (1, 2)
     }
 

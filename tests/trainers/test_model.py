@@ -8,14 +8,13 @@ import torch
 
 from pipelines.core import StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
+from tests.trainers.conftest import SMALL_TOWERS, small_recipe
+from tests.trainers.test_checkpoint import state
 from trainers.checkpoint import MANIFEST, Commit, commit, open_commit
 from trainers.core.engine import OptimizerConfig
 from trainers.model import Model, build_objective, load_model
 from trainers.recipe import Recipe
 from trainers.torch_engine import TorchEngine
-
-from tests.trainers.conftest import SMALL_TOWERS, small_recipe
-from tests.trainers.test_checkpoint import state
 
 TEXTS = ["red circle", "blue square", "green triangle"]
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from pipelines.core import ConfigError, StorageError
+from tests.trainers.conftest import small_recipe
 from trainers.recipe import (
     differences,
     load_recipe,
@@ -13,8 +14,6 @@ from trainers.recipe import (
     parse_recipe,
     shipped,
 )
-
-from tests.trainers.conftest import small_recipe
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -13,6 +13,10 @@ class Tracker(Protocol):
         """Record metrics of a point in training."""
         ...
 
+    def flush(self) -> None:
+        """Write what is held back: a commit follows, and must not have more than its metrics."""
+        ...
+
     def close(self) -> None:
-        """Write what is held back."""
+        """Write what is held back and let go."""
         ...

@@ -31,15 +31,16 @@ class Jsonl:
         """Add a line."""
         self._lines.append(json.dumps({"samples": samples, **metrics}))
         if time.monotonic() - self._written >= self._interval:
-            self._write()
+            self.flush()
 
-    def close(self) -> None:
-        """Write what is held back."""
-        self._write()
-
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Write the file."""
         storage.write_text(self._url, "".join(f"{line}\n" for line in self._lines))
         self._written = time.monotonic()
+
+    def close(self) -> None:
+        """Write the file."""
+        self.flush()
 
 
 def _kept(text: str, samples: int) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import pytest
@@ -18,7 +19,7 @@ class Tower(Config):
 class Model(Config):
     image: Tower = Tower()
     towers: tuple[Tower, ...] = ()
-    by_name: dict[str, Tower] = {}
+    by_name: Mapping[str, Tower] = {}
     optional: Tower | None = None
     rate: float = 0.1
 

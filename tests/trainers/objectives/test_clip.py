@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError
+from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.objectives.clip import Clip
-
-from tests.trainers.conftest import random_batch
 
 AROUND = Surroundings(size=16, vocabulary=280, length=8)
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError, validate
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
 from trainers.core.objective import Objective, Surroundings
 from trainers.objectives import OBJECTIVES
-
-from tests.trainers.conftest import SMALL_TOWERS, random_batch
 
 SIZE = 16
 AROUND = Surroundings(size=SIZE, vocabulary=280, length=8)

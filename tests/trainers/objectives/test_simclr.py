@@ -3,11 +3,10 @@ from __future__ import annotations
 import torch
 
 from pipelines.core.batch import Batch
+from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.losses.contrastive import nt_xent
 from trainers.objectives.simclr import Simclr
-
-from tests.trainers.conftest import random_batch
 
 
 def test_the_loss_is_that_of_the_projections_of_both_views() -> None:

@@ -34,6 +34,14 @@ def test_lines_are_held_back_until_closed(tmp_path: Path) -> None:
     assert samples_in(tmp_path) == [8, 16, 24]
 
 
+def test_flushed_lines_outlive_a_killed_run(tmp_path: Path) -> None:
+    made = Jsonl(Jsonl.Config(interval=3600.0), run=str(tmp_path), samples=0)
+    for samples in (8, 16, 24):
+        made.log({"loss": 1.0}, samples=samples)
+    made.flush()
+    assert samples_in(tmp_path) == [8, 16, 24]
+
+
 def test_a_resumed_run_drops_what_its_commit_does_not_have(tmp_path: Path) -> None:
     first = tracker(tmp_path)
     for samples in (8, 16, 24, 32):

@@ -1,0 +1,210 @@
+"""Whole runs on the shared cluster: stream, engine, commits, evaluation jobs, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+
+from cluster import submit
+from cluster.profile import Profile, load_profile
+from cluster.run import Finished, train_run
+from cluster.session import Session
+from pipelines.core import StorageError
+from pipelines.decode.tokenizer import Tokenizer
+from tests.integration.conftest import SAMPLES, lines_of, tar_recipe
+from tests.trainers.conftest import builder_of, tables_of
+from trainers.checkpoint import committed
+from trainers.loop import Clock, Plan, train
+from trainers.model import build_objective
+from trainers.recipe import Recipe
+from trainers.torch_engine import TorchEngine
+
+pytestmark = pytest.mark.ray
+STEPS = 20
+
+
+def silent(run: str, planned: int) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def train_here(recipe: Recipe, profile: Profile, out: Path) -> Finished:
+    said: list[str] = []
+    return train_run(recipe, profile, str(out), command="test", watch=silent, say=said.append)
+
+
+def command(recipe: Recipe, folder: Path, out: Path) -> list[str]:
+    path = folder / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    address = ray.get_runtime_context().gcs_address
+    return [
+        *(sys.executable, "-m", "cluster", "train", str(path)),
+        *("--out", str(out), "--cluster", address),
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    ray_cluster: Session, tars: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    train_here(tar_recipe(tars), load_profile("laptop"), out)
+    return out
+
+
+def test_a_run_with_evaluations_ends_with_everything_in_its_place(
+    ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    evaluations = [
+        {"kind": "zero_shot", "name": "shapes", "data": tars},
+        {
+            "kind": "knn",
+            "name": "shapes",
+            "data": tars.replace("*", "2"),
+            "reference": tars.replace("*", "{0,1}"),
+        },
+        {"kind": "zero_shot", "name": "missing", "data": f"{tars}.not-there"},
+    ]
+    recipe = tar_recipe(tars, evaluations=evaluations)
+    finished = train_here(recipe, load_profile("laptop"), tmp_path / "run")
+    summary = finished.summary
+    assert summary["samples_seen"] == 320
+    assert summary["world_size"] == 2
+    assert summary["checkpoints"] == [160, 320]
+    assert 0 <= summary["data_wait_share"] <= 1
+    assert set(summary["seconds"]) == {"data", "train", "evaluate", "total"}
+    done = {(e["evaluation"], e["dataset"], e["samples"]) for e in summary["evaluations"]}
+    assert done == {(kind, "shapes", n) for kind in ("zero_shot", "knn") for n in (160, 320)}
+    examples = {e["evaluation"]: e["examples"] for e in summary["evaluations"]}
+    assert examples == {"zero_shot": SAMPLES, "knn": SAMPLES // 3}
+    failures = {(f["dataset"], f["samples"]) for f in summary["failures"]}
+    assert failures == {("missing", 160), ("missing", 320)}  # reported; training went on
+    assert "no file matches" in summary["failures"][0]["error"]
+    page = Path(finished.report).read_text()
+    assert "zero_shot" in page
+    assert "no file matches" in page
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is True
+
+
+def test_one_worker_two_workers_and_a_plain_loop_have_one_loss_curve(
+    uninterrupted: Path, tars: str, tmp_path: Path
+) -> None:
+    recipe = tar_recipe(tars)
+    train_here(recipe, load_profile("laptop", ("workers=1",)), tmp_path / "one")
+    plain: list[dict[str, float]] = []
+
+    class Hooks:
+        def first(self, *_: object) -> None: ...
+
+        def log(self, metrics: dict[str, float], samples: int) -> None:
+            plain.append(metrics)
+
+        def commit(self, *_: object) -> float:
+            return 0.0
+
+    text = (uninterrupted / "tokenizer.json").read_text()
+    assert recipe.tokenizer is not None
+    tokenizer = Tokenizer.from_json(text, recipe.tokenizer.length)
+    objective = build_objective(recipe, tokenizer)
+    engine = TorchEngine(objective, recipe.optimizer, torch.device("cpu"))
+    plan = Plan(16, recipe.steps, 1, 10_000, 0.01, SAMPLES)
+    builder = builder_of(recipe, objective, tokenizer)
+    train(engine, tables_of(recipe), builder, plan, recipe.optimizer, Hooks(), 0, Clock())
+
+    two, one = lines_of(uninterrupted), lines_of(tmp_path / "one")
+    assert len(one) == len(two) == len(plain) == STEPS
+    for a, b, c in zip(one, two, plain, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert c["loss"] == pytest.approx(a["loss"], rel=1e-4)
+    assert one[-1]["loss"] < one[0]["loss"]
+
+
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
+    uninterrupted: Path, tars: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    recipe = tar_recipe(tars, commit_every=64)
+    line = command(recipe, tmp_path, out)
+    for wait_for in (1, 3):  # killed somewhere after that many commits
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(committed(str(out))) < wait_for:
+            assert time.monotonic() < deadline, "no commit in time"
+            assert process.poll() is None, "ended before it could be killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["samples_seen"] == 320
+    assert summary["checkpoints"] == [64, 128, 192, 256, 320]
+    whole, parts = lines_of(uninterrupted), lines_of(out)
+    assert [x["samples"] for x in parts] == [x["samples"] for x in whole]
+    for a, b in zip(whole, parts, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-6)
+
+
+def test_a_dead_worker_is_replaced(ray_cluster: Session, tars: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = tar_recipe(tars, samples=3200, commit_every=320)
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not committed(str(out)):
+            time.sleep(0.05)
+        workers = [p for p in psutil.process_iter(["cmdline"]) if _is_worker(p)]
+        workers[0].kill()
+        killed.append(workers[0].pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    finished = train_here(recipe, load_profile("laptop"), out)
+    assert killed
+    assert finished.summary["samples_seen"] == 3200
+    events = json.loads((out / "run.json").read_text())["events"]
+    assert any("worker failed" in event["text"] for event in events)
+    assert [x["samples"] for x in lines_of(out)] == list(range(16, 3201, 16))
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    words = " ".join(process.info["cmdline"] or [])
+    return words.startswith("ray::") and "TrainWorker" in words
+
+
+def test_a_write_that_fails_in_a_worker_reaches_the_user_as_one_line(
+    ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    recipe = tar_recipe(tars)
+
+    # A file where the checkpoints' folder should be: the write fails as on a broken disk.
+    out.mkdir()
+    (out / "checkpoints").write_text("in the way")
+    with pytest.raises(StorageError) as caught:
+        train_here(recipe, load_profile("laptop"), out)
+    assert "\n" not in str(caught.value)
+    assert "nothing is lost up to the last commit" in str(caught.value)
+
+
+def test_a_submitted_job_trains_on_the_cluster(
+    ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    recipe = tar_recipe(tars)
+    profile = "workers: 1\nreader: {cpus: 0.5, tasks_ahead: 1}\n"
+    name = submit.submit(recipe, profile, str(out), ray_cluster.dashboard, sys.executable)
+    said: list[str] = []
+    submit.follow(name, ray_cluster.dashboard, said.append)
+    assert json.loads((out / "summary.json").read_text())["samples_seen"] == 320
+    assert (out / "report.html").exists()

@@ -42,7 +42,8 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
     Raises:
         UserError: There is no cluster at the address.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # Ray gives its workers a low priority, but training should not yield to the desktop.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")

@@ -33,6 +33,7 @@ from trainers.core.pictures import png
 from trainers.core.tracker import Tracker
 from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.loop import Clock, Plan, train
+from trainers.memory import keep_freed_memory
 from trainers.model import RECIPE, TOKENIZER, build_objective
 from trainers.recipe import EVALUATIONS, Recipe
 from trainers.requests import FileSink
@@ -74,6 +75,7 @@ def work(config: dict[str, Any]) -> None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
+        keep_freed_memory()
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
 
     found = latest(job.run)

@@ -31,8 +31,8 @@ class LinearProbe:
     by L-BFGS over all of them in double precision (8 M (C + D) bytes), as in
     Kornblith et al., 2019, arXiv:1805.08974. The L2 weight is the one that is
     best on a tenth of the reference, held out by the hash of its keys, of equals
-    the strongest; the fit is then made again on all of it. Test data choose nothing. The metrics and
-    the guesser are those of ``knn``.
+    the strongest; the fit is then made again on all of it. Test data choose
+    nothing. The metrics and the guesser are those of ``knn``.
     """
 
     class Config(LabelledConfig):

@@ -321,6 +321,22 @@ def test_a_read_cut_short_once_is_read_again(flaky, pauses, monkeypatch):
     assert len(pauses) == 1
 
 
+def test_an_empty_range_is_not_asked_for(flaky, pauses, monkeypatch):
+    # "bytes=7-6" is no range to S3, which then sends the whole file.
+    asked: list[tuple[int, int]] = []
+    whole = Flaky.cat_ranges
+
+    def noted(self, paths, starts, ends, *args, **kwargs):
+        asked.extend(zip(starts, ends, strict=True))
+        return whole(self, paths, starts, ends, *args, **kwargs)
+
+    monkeypatch.setattr(Flaky, "cat_ranges", noted)
+    ranges = [(7, 7), (1, 3), (100, 100), (4, 5)]
+    assert storage.read_ranges("memory://d/a.bin", ranges) == [b"", b"\1\2", b"", b"\4"]
+    assert asked == [(1, 3), (4, 5)]
+    assert storage.read_ranges("memory://d/a.bin", [(2, 2)]) == [b""]
+
+
 def test_a_missing_file_is_not_retried(flaky, pauses):
     with pytest.raises(StorageError, match="does not exist"):
         storage.read_ranges("memory://d/b.bin", [(0, 3)])

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipelines import stream as module
+from pipelines.reader import DataConfig, Reader, Share
+from pipelines.sources.synthetic import Synthetic
+from pipelines.stream import ReaderConfig, _rebatch, split, stream, stream_here
+
+
+def make_reader(samples: int = 20) -> Reader:
+    data = DataConfig.model_validate(
+        {
+            "source": {"kind": "synthetic"},
+            "decode": {"size": 16, "text": {"caption": "txt"}},
+            "shuffle": {"chunk": 4, "window": 2},
+        }
+    )
+    return Reader(Synthetic(Synthetic.Config(samples=samples, size=16)), data, seed=5)
+
+
+def same(found: list[pa.Table], expected: list[pa.Table]) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(a.combine_chunks().equals(b.combine_chunks()) for a, b in pairs)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 12))
+def test_the_parts_of_a_share_are_the_share(start, length, batches):
+    share = Share(8, 1, 2, start, start + length)
+    parts = split(share, batches)
+    covered = [batch for part in parts for batch in range(part.start, part.stop)]
+    assert covered == list(range(start, start + length))
+    assert all(0 < part.stop - part.start <= batches for part in parts)
+    assert all((part.global_batch, part.rank, part.world_size) == (8, 1, 2) for part in parts)
+
+
+@given(st.lists(st.integers(0, 9), max_size=15), st.integers(1, 7))
+def test_rebatching_undoes_any_cutting_and_joining(sizes, rows):
+    total = sum(sizes) // rows * rows
+    whole = pa.table({"n": pa.array(range(total), pa.int64())})
+    blocks, start = [], 0
+    for size in sizes:
+        blocks.append(whole.slice(start, size))
+        start += size
+    tables = list(_rebatch(iter(blocks), rows))
+    assert [table.num_rows for table in tables] == [rows] * (total // rows)
+    assert [n for table in tables for n in table["n"].to_pylist()] == list(range(total))
+
+
+def test_rebatching_gives_a_table_as_soon_as_it_is_whole():
+    taken = 0
+
+    def blocks():
+        nonlocal taken
+        for number in range(10):
+            taken += 1
+            yield pa.table({"n": [number, number]})
+
+    tables = _rebatch(blocks(), 4)
+    next(tables)
+    assert taken == 2
+
+
+@pytest.mark.parametrize("batches", [1, 3, 100])
+def test_the_size_of_tasks_does_not_change_what_is_read(batches):
+    share = Share(8, 0, 2, 0, 6)
+    expected = list(make_reader().batches(share))
+    config = ReaderConfig(batches_per_task=batches)
+    assert same(list(stream_here(make_reader(), share, config)), expected)
+
+
+@pytest.mark.parametrize("options", [{"batches_per_task": 0}, {"tasks_ahead": 0}, {"cpus": -1}])
+def test_a_spread_that_cannot_work_is_refused(options):
+    with pytest.raises(ValidationError):
+        ReaderConfig(**options)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+class TestOnRay:
+    """Through Ray Data: the tables of ``stream_here``, one by one."""
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    @pytest.mark.parametrize("start", [0, 4])
+    def test_each_rank_gets_its_tables_in_order_across_epochs(self, rank, start):
+        import ray
+
+        reader = make_reader()  # 20 samples: epochs end inside batches 2, 4 and 7
+        share = Share(8, rank, 2, start, 11)
+        config = ReaderConfig(batches_per_task=3, tasks_ahead=2)
+        found = list(stream(ray.put(reader), share, config))
+        expected = list(stream_here(reader, share, config))
+        assert [table.num_rows for table in found] == [4] * (11 - start)
+        assert same(found, expected)
+        assert len({epoch for table in found for epoch in table["epoch"].to_pylist()}) > 1
+
+    def test_a_run_longer_than_one_graph_goes_on(self, monkeypatch):
+        import ray
+
+        monkeypatch.setattr(module, "_SEGMENT", 2)
+        reader, share = make_reader(), Share(4, 0, 1, 0, 5)
+        config = ReaderConfig(batches_per_task=1)
+        found = list(stream(ray.put(reader), share, config))
+        assert same(found, list(stream_here(reader, share, config)))
+
+    def test_nothing_left_to_read_is_no_table(self):
+        import ray
+
+        assert list(stream(ray.put(make_reader()), Share(4, 0, 1, 3, 3), ReaderConfig())) == []

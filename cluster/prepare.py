@@ -16,6 +16,7 @@ from pipelines.reader import SOURCES, Reader, open_source
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
 from trainers.checkpoint import latest
+from trainers.core.engine import EngineConfig
 from trainers.core.objective import Objective
 from trainers.model import RECIPE, TOKENIZER, build_objective
 from trainers.recipe import Recipe, differences, parse_recipe
@@ -58,6 +59,28 @@ def claim(run: str, recipe: Recipe) -> str:
     else:
         storage.write_text(place, recipe.to_yaml())
     return url
+
+
+def check_resume(run: str, engine: EngineConfig, workers: int) -> None:
+    """Refuse to go on in a way that the newest commit's engine state does not allow.
+
+    Raises:
+        ConfigError: Another ZeRO stage, or under stages 1 to 3 another worker count.
+    """
+    found = latest(run)
+    if found is None:
+        return
+    state = found.state()
+    if state.zero_stage != engine.zero_stage:
+        raise ConfigError(
+            f"{run}: was saved under ZeRO stage {state.zero_stage}, the profile has stage "
+            f"{engine.zero_stage}; use the same stage, or another --out"
+        )
+    if state.zero_stage > 0 and state.world_size != workers:
+        raise ConfigError(
+            f"{run}: was saved by {state.world_size} workers under ZeRO stage "
+            f"{state.zero_stage}; use --workers {state.world_size}, or another --out"
+        )
 
 
 def prepare(run: str, recipe: Recipe) -> Prepared:

@@ -57,8 +57,8 @@ def test_of_equal_votes_the_nearest_wins():
 
 
 def test_a_low_temperature_does_not_overflow():
-    scores, labels = torch.tensor([[1.0, 0.99, 0.99]]), torch.tensor([[2, 1, 1]])
-    assert vote(scores, labels, 1e-4).tolist() == [2]
+    scores = torch.tensor([[1.0, 0.9999, 0.9999, 0.9999]])  # weights 1, and 3 / e > 1
+    assert vote(scores, torch.tensor([[2, 1, 1, 1]]), 1e-4).tolist() == [1]
 
 
 def test_votes_in_parts_are_the_same(monkeypatch):

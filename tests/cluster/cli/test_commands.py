@@ -1,0 +1,119 @@
+"""The command line as a user meets it: in processes of its own, without Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.cli.list_ import _FAMILIES
+from tests.trainers.conftest import small_recipe
+from tests.trainers.test_model import committed_model
+
+COMMANDS = ["demo", "train", "evaluate", "report", "list", "submit"]
+
+
+def eagleray(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cluster", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def test_the_command_lists_its_subcommands() -> None:
+    done = eagleray("--help")
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    done = eagleray(name, "--help")
+    assert done.returncode == 0
+    assert f"eagleray {name}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "clip-emogi"], "no recipe 'clip-emogi'; did you mean 'clip-emoji'?"),
+        (["train", "debug", "--set", "objectiv.x=1"], "objectiv: unknown key; did you mean"),
+        (["train", "debug", "--workers", "3"], "3 workers do not divide the global batch of 64"),
+        (["train", "debug", "--profile", "lap"], "no profile 'lap'"),
+        (["list", "objectivs"], "did you mean 'objectives'?"),
+        (["report", "."], "no run there"),
+        (["evaluate", ".", "--evaluation", "zeroshot", "--data", "x"], "did you mean 'zero_shot'?"),
+        (["evaluate", ".", "--evaluation", "zero_shot", "--data", "x"], "no checkpoint there"),
+        (["submit", "debug", "--cluster", "http://127.0.0.1:1", "--out", "x"], "relative path"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_failing_exit(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = eagleray(*words, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = eagleray("report", ".", "--debug", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("family", [*_FAMILIES, "recipes", "profiles"])
+def test_every_family_is_listed_for_people_and_machines(family: str) -> None:
+    from cluster.cli.list_ import members
+
+    rows = members(family)
+    assert rows
+    assert all(row["name"] and row["summary"] for row in rows)
+
+
+def test_a_list_as_json() -> None:
+    rows = json.loads(eagleray("list", "objectives", "--json").stdout)
+    assert {"clip", "rotation", "simclr"} <= {row["name"] for row in rows}
+
+
+def test_a_checkpoint_is_evaluated_on_tars_of_ones_own(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    import numpy as np
+
+    from pipelines.sources.synthetic import Synthetic
+
+    made = committed_model(tmp_path / "run", small_recipe())
+    source = Synthetic(Synthetic.Config(samples=18, size=24))
+    with tarfile.open(tmp_path / "birds-0.tar", "w") as tar:
+        for raw in source.read(np.arange(18)):
+            for extension in ("png", "txt"):
+                info = tarfile.TarInfo(f"{raw.key}.{extension}")
+                info.size = len(raw.members[extension])
+                tar.addfile(info, io.BytesIO(raw.members[extension]))
+    words = ["evaluate", made.url, "--evaluation", "zero_shot", "--data", "birds-*.tar", "--json"]
+    done = eagleray(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["dataset"] == "birds"
+    assert result["outcome"]["examples"] == 18
+    assert result["outcome"]["chance"] == pytest.approx(1 / 9)
+    assert 0 <= result["outcome"]["metrics"]["top1"] <= 1
+    words = ["evaluate", "run", "--evaluation", "zero_shot", "--data", "birds-*.tar"]
+    done = eagleray(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "chance" in done.stdout
+    done = eagleray(*words, "--set", "caption=json.label", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no member 'json'" in done.stderr

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cluster.facts import Facts
+from cluster.profile import Profile
+from tests.trainers.conftest import small_recipe
+from trainers.loop import Clock
+
+
+def facts(run: Path) -> Facts:
+    return Facts(str(run), small_recipe(), Profile(workers=2), "eagleray train x")
+
+
+def read(run: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((run / "run.json").read_text())
+    return found
+
+
+def test_shares_are_of_training_time(tmp_path: Path) -> None:
+    made = facts(tmp_path)
+    made.conclude(Clock(train=100.0, wait=3.0, commit=2.0, evaluation=0.5), 160, 4)
+    made.seconds(data=1.0, evaluate=20.0, total=130.0)
+    found = read(tmp_path)
+    assert found["samples_per_second"] == 1.6
+    assert found["data_wait_share"] == 0.03
+    assert found["evaluation_pause_share"] == 0.005
+    assert found["quarantined"] == 4
+    assert found["finished"] is True
+    assert found["seconds"] == {"data": 1.0, "train": 100.0, "evaluate": 20.0, "total": 130.0}
+
+
+def test_parts_of_a_resumed_run_add_up(tmp_path: Path) -> None:
+    first = facts(tmp_path)
+    first.conclude(Clock(train=50.0), 80, 0)
+    first.seconds(data=1.0, evaluate=5.0, total=60.0)
+    assert read(tmp_path)["finished"] is False
+    started = read(tmp_path)["started"]
+    second = facts(tmp_path)
+    second.event(80, "went on")
+    second.conclude(Clock(train=100.0), 160, 0)  # the clock itself is carried by the commit
+    second.seconds(data=1.0, evaluate=9.0, total=70.0)
+    found = read(tmp_path)
+    assert found["seconds"] == {"data": 2.0, "train": 100.0, "evaluate": 9.0, "total": 130.0}
+    assert found["started"] == started
+    assert [event["text"] for event in found["events"]] == ["went on"]  # type: ignore[index]
+
+
+def test_a_damaged_file_of_an_earlier_part_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    facts(tmp_path)
+    assert read(tmp_path)["world_size"] == 2

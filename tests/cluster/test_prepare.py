@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster import prepare as module
+from cluster.prepare import check_resume, claim, prepare
+from pipelines.core import ConfigError, DataError, StorageError, UserError
+from pipelines.shards.index import scan_here
+from tests.trainers.conftest import small_recipe
+from tests.trainers.test_checkpoint import make
+from trainers.core.engine import EngineConfig
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "scan_on_cluster", scan_here)
+
+
+def on(url: str, **changes: object):  # type: ignore[no-untyped-def]
+    data = {
+        "source": {"kind": "webdataset", "url": url},
+        "decode": {"size": 16, "text": {"caption": "txt"}},
+    }
+    return small_recipe(data=data, **changes)
+
+
+def test_a_folder_is_claimed_once_and_found_again(tmp_path: Path) -> None:
+    url = claim(str(tmp_path / "run"), small_recipe())
+    assert (Path(url) / "recipe.yaml").exists()
+    assert claim(str(tmp_path / "run"), small_recipe()) == url
+
+
+def test_a_run_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) -> None:
+    claim(str(tmp_path), small_recipe())
+    before = (tmp_path / "recipe.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"another recipe \(seed: 0 -> 7 and 1 more\).*--out"):
+        claim(str(tmp_path), small_recipe(seed=7, samples=320))
+    assert (tmp_path / "recipe.yaml").read_text() == before
+
+
+def test_tokenizer_and_model_are_prepared(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    prepared = prepare(str(tmp_path), recipe)
+    assert prepared.reader.order.size == 96
+    assert prepared.parameters > 1000
+    text = (tmp_path / "tokenizer.json").read_text()
+    prepare(str(tmp_path), recipe)
+    assert (tmp_path / "tokenizer.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("{}/nowhere/x-*.tar", StorageError, "no file matches; its folder does not exist either"),
+        ("{}/mising.tar", StorageError, "does not exist; did you mean 'missing.tar'"),
+        ("{}/empty.tar", DataError, "no sample in it"),
+        ("{}/garbage.tar", DataError, "no sample in it; .*not a tar header"),
+        ("s4://bucket/x.tar", StorageError, "unknown protocol 's4'; .*s3"),
+    ],
+)
+def test_data_that_is_not_there(
+    tmp_path: Path, url: str, error: type[UserError], message: str
+) -> None:
+    (tmp_path / "missing.tar").write_bytes(b"")
+    (tmp_path / "empty.tar").write_bytes(bytes(10240))
+    (tmp_path / "garbage.tar").write_bytes(b"garbage" * 2000)
+    with pytest.raises(error, match=message) as caught:
+        prepare(str(tmp_path / "run"), on(url.format(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only 96 samples"):
+        prepare(str(tmp_path), small_recipe(global_batch=128))
+
+
+def test_an_objective_that_needs_captions_says_so_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set data\.decode\.text"):
+        prepare(str(tmp_path), small_recipe(tokenizer=None))
+
+
+def test_data_that_changed_since_the_last_commit_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, 64)  # its state has another data set's digest
+    with pytest.raises(UserError, match="data set changed"):
+        prepare(str(tmp_path), small_recipe())
+
+
+@pytest.mark.parametrize(
+    ("stage", "workers", "message"),
+    [(0, 1, None), (0, 4, None), (1, 1, "saved under ZeRO stage 0, the profile has stage 1")],
+)
+def test_resuming_from_stage_0(
+    tmp_path: Path, stage: int, workers: int, message: str | None
+) -> None:
+    make(tmp_path, 64)
+    engine = EngineConfig.model_validate({"zero_stage": stage})
+    if message is None:
+        check_resume(str(tmp_path), engine, workers)
+    else:
+        with pytest.raises(ConfigError, match=message):
+            check_resume(str(tmp_path), engine, workers)

@@ -138,6 +138,12 @@ def test_normal_numbers_have_the_moments_of_a_normal():
     assert abs(float(torch.corrcoef(numbers.T)[0, 1])) < 0.02
 
 
+def test_normal_is_box_muller_of_the_uniform_numbers():
+    u = uniform(keys(100), 3, 4).double().numpy()
+    expected = np.sqrt(-2 * np.log1p(-u[:, :2])) * np.cos(2 * np.pi * u[:, 2:])
+    np.testing.assert_allclose(normal(keys(100), 3, 2).numpy(), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("high", [1, 2, 3, 10])
 def test_integers_cover_their_range_evenly(high):
     counts = torch.bincount(integers(keys(30_000), 4, high), minlength=high)

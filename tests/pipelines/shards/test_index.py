@@ -143,6 +143,12 @@ def test_the_second_opening_scans_nothing(shards, scan):
     assert second.table.equals(first.table)
 
 
+def test_an_unchanged_index_is_not_written_again(shards, monkeypatch):
+    open_index(f"{shards}/*.tar")
+    monkeypatch.setattr(storage, "write_atomic", lambda *_: pytest.fail("written again"))
+    open_index(f"{shards}/*.tar")
+
+
 def test_only_new_and_changed_shards_are_scanned_again(shards, scan, make_tar):
     open_index(f"{shards}/*.tar", scan=scan)
     scan.take()

@@ -8,6 +8,7 @@ at an epoch's end.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,12 +17,14 @@ from typing import Any
 import pyarrow as pa
 import ray
 from pydantic import Field
-from ray.data import DataContext, Datasource, ReadTask
+from ray.data import DataContext, Datasource, ExecutionResources, ReadTask
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
 
 from pipelines.core import Config
 from pipelines.reader import Reader, Share
 
+_PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _SEGMENT = 2048  # read tasks of one graph: planning them all at once would cost memory
 
 
@@ -32,11 +35,26 @@ class ReaderConfig(Config):
         batches_per_task: Global batches that one read task fetches together.
         tasks_ahead: Read tasks in flight for one worker.
         cpus: Logical CPUs that a read task occupies.
+        memory: Bytes of decoded batches that wait for one worker; without a bound
+            readers would run ahead until the object store is full.
     """
 
     batches_per_task: int = Field(default=8, ge=1)
     tasks_ahead: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
+    memory: int = Field(default=256 << 20, ge=1 << 20)
+
+
+class _Patience(ExecutionCallback):  # type: ignore[misc]
+    """Lets the executor's loop sleep while its consumer has data waiting.
+
+    The loop does not wait by itself once readers are as far ahead as they may
+    be: it spun, and took half a core from the training step in its process.
+    """
+
+    def on_execution_step(self, executor: Any) -> None:
+        if not executor._consumer_idling():
+            time.sleep(_PAUSE)
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -91,7 +109,12 @@ def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> 
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=config.memory
+    )
     context.enable_progress_bars = False
+    if _Patience not in context.custom_execution_callback_classes:
+        context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(
         _ShareSource(reader, parts),
         override_num_blocks=len(parts),

@@ -102,7 +102,8 @@ def test_a_crop_has_its_area_and_aspect_and_lies_inside(area, aspect):
         # Places are spread over what the crop leaves free.
         free = low / (1 - side).clamp(min=1e-3)
         assert free.mean().item() == pytest.approx(0.5, abs=0.08)
-    assert abs(torch.corrcoef(torch.stack([left, top]))[0, 1].item()) < 0.25
+    if area[0] == area[1]:  # else a large crop is near both edges
+        assert abs(torch.corrcoef(torch.stack([left, top]))[0, 1].item()) < 0.25
 
 
 def test_jitter_stays_within_its_strengths():

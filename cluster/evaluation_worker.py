@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import torch
 
@@ -42,13 +43,24 @@ def run_request(request: EvaluationRequest) -> list[str]:
     return broken
 
 
+def yield_to_training(niceness: int) -> None:
+    """Lower this process's priority, so that training on the same machine goes first.
+
+    Linux may share cores by session before it looks at niceness, and a job is
+    a session of its own: then the session has to be told as well.
+    """
+    os.nice(niceness)
+    with contextlib.suppress(OSError):  # no such file where sessions are not grouped
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
+
+
 def main() -> int:
     """Run a request file; exit status 1 asks for another try."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("request", help="URL of the request file")
     parser.add_argument("--nice", type=int, default=0, help="added to the process's niceness")
     arguments = parser.parse_args()
-    os.nice(arguments.nice)
+    yield_to_training(arguments.nice)
     torch.set_num_threads(1)
     request = EvaluationRequest.model_validate_json(storage.read_text(arguments.request))
     with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs

@@ -22,6 +22,7 @@ from pipelines.core import StorageError, nearest
 
 SHIPPED = "eagleray://"
 RETRIES = 4
+_CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
 # What filesystems call a file's version: S3, GCS and Azure, local, others.
 _VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated", "created")
 
@@ -78,6 +79,15 @@ def explained(url: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"{url}: the disk is full; free some space and run again") from None
         raise StorageError(f"{url}: {error.strerror or type(error).__name__}") from error
+    except Exception as error:  # remote filesystems let some of their clients' own errors through
+        if _client(error) not in _CLIENTS:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{url}: {reason}") from None
+
+
+def _client(error: Exception) -> str:
+    return type(error).__module__.partition(".")[0]
 
 
 def _siblings(url: str) -> str:
@@ -180,7 +190,9 @@ def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         except FileNotFoundError:
             with explained(url):
                 raise
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and _client(error) not in _CLIENTS:
+                raise
             fault = error
         if attempt < RETRIES:
             time.sleep(0.1 * 2**attempt * (0.5 + random.random()))

@@ -37,6 +37,9 @@ class Prepared:
 def claim(run: str, recipe: Recipe) -> str:
     """Make a run folder this recipe's, or find that it is.
 
+    A folder in which another recipe was started but never got to a commit
+    has nothing to lose, and is taken over.
+
     Returns:
         The folder's absolute URL.
 
@@ -50,14 +53,17 @@ def claim(run: str, recipe: Recipe) -> str:
     if storage.exists(place):
         old = parse_recipe(load_yaml(storage.read_text(place), place), place)
         changed = differences(old, recipe)
-        if changed:
+        if not changed:
+            return url
+        if latest(url) is not None:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise ConfigError(
                 f"{run}: holds a run of another recipe ({changed[0]}{more}); "
                 "choose another --out, or delete it"
             )
-    else:
-        storage.write_text(place, recipe.to_yaml())
+        for name in (TOKENIZER, "run.json", "metrics.jsonl"):
+            storage.remove(storage.join(url, name))
+    storage.write_text(place, recipe.to_yaml())
     return url
 
 

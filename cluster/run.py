@@ -82,12 +82,10 @@ def train_run(
         preparing = time.perf_counter() - started
         manager = _manager(run, profile, session)
         manager.start()
-        try:
-            with watch(run, recipe.steps * recipe.global_batch):
-                _train(run, recipe, profile, prepared, facts)
-            say("waiting for the last evaluations")
-        finally:
-            _drain(manager, profile, recipe, run)
+        with watch(run, recipe.steps * recipe.global_batch):
+            _train(run, recipe, profile, prepared, facts)
+        say("waiting for the last evaluations")
+        _drain(manager, profile, run)
     for fault in manager.faults:
         facts.event(_samples(run), fault)
     evaluating = sum(r.seconds for samples in committed(run) for r in filed(run, samples))
@@ -111,7 +109,7 @@ def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     return EvaluationManager(run, limits, jobs, sys.executable, uuid.uuid4().hex[:6])
 
 
-def _drain(manager: EvaluationManager, profile: Profile, recipe: Recipe, run: str) -> None:
+def _drain(manager: EvaluationManager, profile: Profile, run: str) -> None:
     limits = profile.evaluations
     commits = max(1, len(committed(run)))
     # Every request ends by itself within its tries; this only guards against the unforeseen.

@@ -25,6 +25,7 @@ from pipelines.core import Config
 from pipelines.reader import Reader, Share
 
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
+_BLINK = 0.02  # seconds; short against the time that a read task takes
 _SEGMENT = 2048  # read tasks of one graph: planning them all at once would cost memory
 
 
@@ -46,15 +47,21 @@ class ReaderConfig(Config):
 
 
 class _Patience(ExecutionCallback):  # type: ignore[misc]
-    """Lets the executor's loop sleep while its consumer has data waiting.
+    """Lets the executor's loop sleep while there is nothing for it to do.
 
     The loop does not wait by itself once readers are as far ahead as they may
     be: it spun, and took half a core from the training step in its process.
     """
 
+    def __init__(self) -> None:
+        self._woke = time.monotonic()
+
     def on_execution_step(self, executor: Any) -> None:
         if not executor._consumer_idling():
             time.sleep(_PAUSE)
+        elif time.monotonic() - self._woke < _BLINK:  # the step waited for nothing
+            time.sleep(_BLINK)
+        self._woke = time.monotonic()
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]

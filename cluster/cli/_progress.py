@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pipelines.core import StorageError
 from pipelines.shards import storage
 
+_LINE = 1 << 14  # bytes: longer than any line of metrics
 console = Console(stderr=True)
 
 
@@ -62,7 +63,7 @@ def last_line(run: str) -> dict[str, float] | None:
     try:
         if not storage.exists(url):
             return None
-        lines = storage.read_text(url).splitlines()
+        lines = storage.read_tail(url, _LINE).splitlines()
         line: dict[str, float] = json.loads(lines[-1])
         return line
     except (StorageError, ValueError, IndexError):

@@ -13,6 +13,7 @@ from cluster.report.facts import RunFacts, absent, parse_facts
 from cluster.report.metrics import parse, parse_metrics
 from pipelines.core import UserError
 from pipelines.shards import storage
+from trainers.checkpoint import committed
 from trainers.core.evaluation import EvaluationResult, GalleryRow
 
 _MARKS = ("run.json", "recipe.yaml", "metrics.jsonl")
@@ -84,7 +85,7 @@ def read_run(run: str) -> RunView:
     if damaged:
         notes.append(f"{damaged} lines of metrics.jsonl cannot be read and are left out.")
     recipe = storage.read_bytes(storage.join(run, "recipe.yaml")) if _MARKS[1] in here else None
-    checkpoints = _checkpoints(run)
+    checkpoints = tuple(committed(run))
     if not checkpoints:
         notes.append("No checkpoint has been committed.")
     results = _results(run)
@@ -115,12 +116,6 @@ def _facts(run: str, notes: list[str]) -> RunFacts:
     if missing:
         notes.append(f"Not in run.json: {', '.join(missing)}.")
     return facts
-
-
-def _checkpoints(run: str) -> tuple[int, ...]:
-    root = storage.join(run, "checkpoints")
-    found = [name for name in storage.names(root) if name.isascii() and name.isdigit()]
-    return tuple(int(n) for n in found if storage.exists(storage.join(root, n, "manifest.json")))
 
 
 def _results(run: str) -> tuple[EvaluationResult, ...]:

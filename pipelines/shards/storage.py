@@ -164,6 +164,21 @@ def read_text(url: str) -> str:
     return read_bytes(url).decode("utf-8")
 
 
+def read_tail(url: str, count: int) -> bytes:
+    """Read at most the last ``count`` bytes of a file."""
+    fs, path = locate(url)
+    with explained(url):
+        return bytes(fs.cat_file(path, start=max(0, int(fs.size(path)) - count)))
+
+
+def remove(url: str) -> None:
+    """Remove a file; one that is not there is no error."""
+    fs, path = locate(url)
+    with explained(url):
+        if fs.exists(path):
+            fs.rm_file(path)
+
+
 def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Read byte ranges of one file, several in flight where the filesystem can.
 

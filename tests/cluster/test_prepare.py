@@ -34,10 +34,19 @@ def test_a_folder_is_claimed_once_and_found_again(tmp_path: Path) -> None:
 
 def test_a_run_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) -> None:
     claim(str(tmp_path), small_recipe())
+    make(tmp_path, 64)
     before = (tmp_path / "recipe.yaml").read_text()
     with pytest.raises(ConfigError, match=r"another recipe \(seed: 0 -> 7 and 1 more\).*--out"):
         claim(str(tmp_path), small_recipe(seed=7, samples=320))
     assert (tmp_path / "recipe.yaml").read_text() == before
+
+
+def test_a_run_that_never_got_to_a_commit_is_taken_over(tmp_path: Path) -> None:
+    claim(str(tmp_path), small_recipe())
+    (tmp_path / "tokenizer.json").write_text("of other data")
+    claim(str(tmp_path), small_recipe(seed=7))
+    assert "seed: 7" in (tmp_path / "recipe.yaml").read_text()
+    assert not (tmp_path / "tokenizer.json").exists()
 
 
 def test_tokenizer_and_model_are_prepared(tmp_path: Path) -> None:

@@ -111,3 +111,25 @@ class TestOnRay:
         import ray
 
         assert list(stream(ray.put(make_reader()), Share(4, 0, 1, 3, 3), ReaderConfig())) == []
+
+
+@pytest.mark.ray
+def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_executor(ray_cluster):
+    """The executor once span while readers were as far ahead as they may be."""
+    import time
+
+    import ray
+
+    data = DataConfig.model_validate(
+        {"source": {"kind": "synthetic"}, "decode": {"size": 64, "text": {"caption": "txt"}}}
+    )
+    reader = Reader(Synthetic(Synthetic.Config(samples=64, size=64)), data, seed=5)
+    config = ReaderConfig(batches_per_task=4, tasks_ahead=1, memory=1 << 20)
+    tables = stream(ray.put(reader), Share(64, 0, 1, 0, 200), config)
+    next(tables)
+    time.sleep(4)  # readers fill what they may
+    before, began = time.process_time(), time.monotonic()
+    time.sleep(4)
+    share = (time.process_time() - before) / (time.monotonic() - began)
+    tables.close()
+    assert share < 0.25

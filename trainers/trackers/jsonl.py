@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
 
 from pipelines import core
 from pipelines.shards import storage
@@ -14,33 +16,46 @@ class Jsonl:
     """Writes ``RUN/metrics.jsonl``; a resumed run drops lines after its commit."""
 
     class Config(core.Config):
-        """Seconds between writes."""
+        """Seconds between writes to an object store, where a file cannot grow."""
 
-        interval: float = 2.0
+        interval: float = 30.0
 
     def __init__(self, config: Config, *, run: str, samples: int):
         """Continue a run's file from ``samples`` on."""
         self._url = storage.join(run, "metrics.jsonl")
         self._interval = config.interval
-        self._lines = (
-            _kept(storage.read_text(self._url), samples) if storage.exists(self._url) else []
-        )
-        self._written = 0.0
+        known = storage.read_text(self._url) if storage.exists(self._url) else ""
+        self._lines = _kept(known, samples)
+        self._file: IO[str] | None = None
+        self.flush()
+        fs, path = storage.locate(self._url)
+        if storage.is_local(fs):
+            with storage.explained(self._url):
+                self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 until close()
 
     def log(self, metrics: Mapping[str, float], *, samples: int) -> None:
         """Add a line."""
-        self._lines.append(json.dumps({"samples": samples, **metrics}))
+        line = json.dumps({"samples": samples, **metrics})
+        if self._file is not None:
+            with storage.explained(self._url):
+                self._file.write(f"{line}\n")
+                self._file.flush()
+            return
+        self._lines.append(line)
         if time.monotonic() - self._written >= self._interval:
             self.flush()
 
     def flush(self) -> None:
-        """Write the file."""
-        storage.write_text(self._url, "".join(f"{line}\n" for line in self._lines))
-        self._written = time.monotonic()
+        """Write what is held back."""
+        if self._file is None:
+            storage.write_text(self._url, "".join(f"{line}\n" for line in self._lines))
+            self._written = time.monotonic()
 
     def close(self) -> None:
-        """Write the file."""
+        """Write what is held back and close the file."""
         self.flush()
+        if self._file is not None:
+            self._file.close()
 
 
 def _kept(text: str, samples: int) -> list[str]:

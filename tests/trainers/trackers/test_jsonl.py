@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipelines.shards import storage
 from trainers.trackers.jsonl import Jsonl
 
 
@@ -11,7 +12,7 @@ def samples_in(run: Path) -> list[int]:
 
 
 def tracker(run: Path, samples: int = 0) -> Jsonl:
-    return Jsonl(Jsonl.Config(interval=0.0), run=str(run), samples=samples)
+    return Jsonl(Jsonl.Config(), run=str(run), samples=samples)
 
 
 def test_every_line_is_written(tmp_path: Path) -> None:
@@ -26,36 +27,40 @@ def test_every_line_is_written(tmp_path: Path) -> None:
     ]
 
 
-def test_lines_are_held_back_until_closed(tmp_path: Path) -> None:
-    made = Jsonl(Jsonl.Config(interval=3600.0), run=str(tmp_path), samples=0)
-    for samples in (8, 16, 24):
-        made.log({"loss": 1.0}, samples=samples)
+def test_a_line_outlives_a_killed_run(tmp_path: Path) -> None:
+    made = tracker(tmp_path)
+    made.log({"loss": 1.0}, samples=8)
+    assert samples_in(tmp_path) == [8]  # neither flushed nor closed
     made.close()
-    assert samples_in(tmp_path) == [8, 16, 24]
 
 
-def test_flushed_lines_outlive_a_killed_run(tmp_path: Path) -> None:
-    made = Jsonl(Jsonl.Config(interval=3600.0), run=str(tmp_path), samples=0)
+def test_an_object_store_gets_whole_files_now_and_then() -> None:
+    run = "memory://runs/held"
+    made = Jsonl(Jsonl.Config(interval=3600.0), run=run, samples=0)
     for samples in (8, 16, 24):
         made.log({"loss": 1.0}, samples=samples)
+    assert storage.read_text(f"{run}/metrics.jsonl") == ""
     made.flush()
-    assert samples_in(tmp_path) == [8, 16, 24]
+    assert storage.read_text(f"{run}/metrics.jsonl").count("\n") == 3
+    made.log({"loss": 1.0}, samples=32)
+    made.close()
+    assert storage.read_text(f"{run}/metrics.jsonl").count("\n") == 4
 
 
 def test_a_resumed_run_drops_what_its_commit_does_not_have(tmp_path: Path) -> None:
     first = tracker(tmp_path)
     for samples in (8, 16, 24, 32):
         first.log({"loss": 1.0}, samples=samples)
+    first.close()
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"samples": 40, "lo')  # killed while writing
     second = tracker(tmp_path, samples=16)
     second.log({"loss": 2.0}, samples=24)
+    second.close()
     assert samples_in(tmp_path) == [8, 16, 24]
 
 
 def test_it_writes_to_any_filesystem() -> None:
-    from pipelines.shards import storage
-
     made = Jsonl(Jsonl.Config(), run="memory://runs/jsonl", samples=0)
     made.log({"loss": 1.0}, samples=8)
     made.close()

@@ -12,7 +12,7 @@ from typing import Any
 from cluster.prepare import Prepared
 from cluster.profile import Profile
 from pipelines.shards import storage
-from trainers.loop import Clock
+from trainers.meter import Clock
 from trainers.recipe import Recipe
 
 _PACKAGES = ("eagleray", "ray", "deepspeed", "torch", "transformers", "pyarrow")

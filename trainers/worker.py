@@ -32,8 +32,9 @@ from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
 from trainers.core.pictures import png
 from trainers.core.tracker import Tracker
 from trainers.deepspeed_engine import DeepSpeedEngine
-from trainers.loop import Clock, Plan, train
+from trainers.loop import Plan, train
 from trainers.memory import keep_freed_memory
+from trainers.meter import Clock
 from trainers.model import RECIPE, TOKENIZER, build_objective
 from trainers.recipe import EVALUATIONS, Recipe
 from trainers.requests import FileSink

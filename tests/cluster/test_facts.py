@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.facts import Facts
 from cluster.profile import Profile
 from tests.trainers.conftest import small_recipe
-from trainers.loop import Clock
+from trainers.meter import Clock
 
 
 def facts(run: Path) -> Facts:

@@ -25,7 +25,8 @@ from pipelines.decode.tokenizer import Tokenizer
 from tests.integration.conftest import SAMPLES, lines_of, tar_recipe
 from tests.trainers.conftest import builder_of, tables_of
 from trainers.checkpoint import committed
-from trainers.loop import Clock, Plan, train
+from trainers.loop import Plan, train
+from trainers.meter import Clock
 from trainers.model import build_objective
 from trainers.recipe import Recipe
 from trainers.torch_engine import TorchEngine

@@ -10,7 +10,8 @@ from pipelines.core import DataError, UserError
 from pipelines.core.batch import Batch
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import LossOutput, Objective
-from trainers.loop import Clock, Plan, train
+from trainers.loop import Plan, train
+from trainers.meter import Clock
 from trainers.torch_engine import TorchEngine
 
 

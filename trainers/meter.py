@@ -1,0 +1,151 @@
+"""What the loop measures: where the time goes, means between two lines of metrics, faults."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipelines.core import DataError, UserError
+from trainers.core.engine import Engine, StepOutput
+from trainers.core.objective import LossOutput
+
+_ENOUGH = 200  # samples before a share of unreadable ones means anything
+
+
+@dataclass
+class Clock:
+    """Where the time of a run went, in seconds, over all its parts.
+
+    Attributes:
+        train: From the first batch to the last, commits and waiting included.
+        wait: Waiting for data after the first batch.
+        first_wait: Waiting for the first batch.
+        commit: Making commits, asking for evaluations included.
+        evaluation: Asking for evaluations.
+    """
+
+    train: float = 0.0
+    wait: float = 0.0
+    first_wait: float = 0.0
+    commit: float = 0.0
+    evaluation: float = 0.0
+
+
+class Meter:
+    """Keeps a run's clock and sums up steps until a line of metrics is due.
+
+    Args:
+        engine: Averages over workers.
+        clock: Where the time of earlier parts of the run went; kept current.
+        batch: Samples of a step.
+        epoch: Samples of an epoch.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, batch: int, epoch: int):
+        self._engine, self._clock = engine, clock
+        self._batch, self._epoch = batch, epoch
+        self._earlier = clock.train
+        self._began: float | None = None
+        self.faults: list[dict[str, Any]] = []
+        self._begin_interval()
+
+    def _begin_interval(self) -> None:
+        self._outputs: list[LossOutput] = []
+        self._norms: list[Tensor] = []
+        self._wait = 0.0
+        self._interval = time.perf_counter()
+
+    def fetch(self, tables: Iterator[pa.Table]) -> pa.Table | None:
+        """Take the next table, on the clock; None where the stream has ended."""
+        asked = time.perf_counter()
+        table = next(tables, None)
+        waited = time.perf_counter() - asked
+        if self._began is None:
+            # Training time starts with the first batch: what comes before it is start-up.
+            self._clock.first_wait += waited
+            self._began = self._interval = time.perf_counter()
+        else:
+            self._clock.wait += waited
+            self._wait += waited
+        if table is not None:
+            marked = [text for text in table["fault"].to_pylist() if text]
+            self.faults += [fault for text in marked for fault in json.loads(text)]
+        return table
+
+    def add(self, result: StepOutput) -> None:
+        """Count a step."""
+        self._outputs.append(result.output)
+        self._norms.append(result.grad_norm)
+
+    def now(self) -> Clock:
+        """The clock, brought up to date."""
+        if self._began is not None:
+            self._clock.train = self._earlier + time.perf_counter() - self._began
+        return self._clock
+
+    def paused(self, seconds: float, evaluation: float) -> None:
+        """Count a commit; the rate is that of training, so its interval leaves it out."""
+        self._clock.commit += seconds
+        self._clock.evaluation += evaluation
+        self._interval += seconds
+
+    def line(self, step: int, rate: float) -> dict[str, float]:
+        """Average over workers and over the steps since the last line.
+
+        Raises:
+            UserError: The loss is not finite.
+        """
+        samples = step * self._batch
+        means = self._means()
+        if not all(map(torch.isfinite, torch.tensor(list(means.values())))):
+            raise UserError(
+                f"the loss is not finite at {samples} samples; lower optimizer.learning_rate "
+                "or raise optimizer.warmup, then run again: it goes on from the last commit"
+            )
+        took = time.perf_counter() - self._interval
+        line = {
+            "step": step,
+            "epoch": samples / self._epoch,
+            **means,
+            "learning_rate": rate,
+            "grad_norm": float(torch.stack([n.float().cpu() for n in self._norms]).mean()),
+            "samples_per_second": len(self._outputs) * self._batch / took,
+            "data_wait_share": self._wait / took,
+            "seconds": self.now().train,
+        }
+        self._begin_interval()
+        return line
+
+    def _means(self) -> dict[str, float]:
+        names = ["loss", *sorted(self._outputs[0].metrics)]
+        rows = [
+            torch.stack([o.loss.detach(), *(o.metrics[name] for name in names[1:])]).float()
+            for o in self._outputs
+        ]
+        means = self._engine.mean(torch.stack(rows).mean(0).cpu())
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def check_quarantine(self, seen: int, limit: float) -> None:
+        """Compare this worker's unreadable samples with what is allowed.
+
+        Args:
+            seen: Samples that this worker has seen.
+            limit: Share of them that may be unreadable.
+
+        Raises:
+            DataError: There are more; names the first.
+        """
+        if seen >= _ENOUGH and len(self.faults) > limit * seen:
+            first = self.faults[0]
+            raise DataError(
+                f"{len(self.faults)} of {seen} samples are unreadable, over "
+                f"data.quarantine_limit {limit}; first {first['key']} in {first['shard']}: "
+                f"{first['reason']}"
+            )

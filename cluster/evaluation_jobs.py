@@ -7,7 +7,7 @@ import shlex
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from cluster.profile import EvaluationJobs
@@ -18,6 +18,7 @@ from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
 from trainers.requests import done, file_result, pending
 
+_PATIENCE = 60  # looks at which the job server refuses before that counts as a try
 Status = Literal["new", "running", "succeeded", "failed"]
 
 
@@ -99,6 +100,7 @@ class EvaluationManager:
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
         self._finishing = threading.Event()
+        self._refusals = 0
         self.faults: list[str] = []
         self._thread = threading.Thread(target=self._follow, daemon=True, name="evaluations")
 
@@ -123,7 +125,8 @@ class EvaluationManager:
             try:
                 self.step(time.monotonic())
             except (UserError, OSError, RuntimeError) as error:
-                self.faults.append(f"evaluations: {error}")
+                fault = f"evaluations: {error}"
+                self.faults += [] if fault in self.faults else [fault]
             if last and not self.open:
                 return
             time.sleep(1.0)
@@ -136,10 +139,10 @@ class EvaluationManager:
                 self._requests[request.samples] = request
                 status: Status = "new" if self._missing(request) else "succeeded"
                 self._standings[request.samples] = Standing(request.samples, status)
-        for standing in self._standings.values():
+        for standing in list(self._standings.values()):
             if standing.status == "running":
                 status = self._jobs.status(self._name(standing))
-                self._put(standing, status=status)
+                self._put(standing, status)
         for action in decide(list(self._standings.values()), self._limits, now):
             self._act(action, now)
 
@@ -148,25 +151,35 @@ class EvaluationManager:
         request = self._requests[action.samples]
         if action.kind == "stop":
             self._jobs.stop(self._name(standing))
-            self._put(standing, status="failed")
+            self._put(standing, "failed")
         elif action.kind == "give up":
             self._give_up(request, standing)
-            self._put(standing, status="succeeded")
+            self._put(standing, "succeeded")
         else:
-            standing = self._put(standing, status="running", tries=standing.tries + 1, since=now)
-            self._jobs.start(self._name(standing), self._command(request))
+            begun = replace(standing, status="running", tries=standing.tries + 1, since=now)
+            self._begin(begun, request)
 
-    def _put(self, standing: Standing, **changes: object) -> Standing:
-        changed = Standing(**{**vars(standing), **changes})
-        self._standings[standing.samples] = changed
-        return changed
+    def _begin(self, begun: Standing, request: EvaluationRequest) -> None:
+        try:
+            self._jobs.start(self._name(begun), self._command(request))
+        except RuntimeError:
+            # A cluster that just started refuses jobs for a while: that costs no try.
+            self._refusals += 1
+            if self._refusals % _PATIENCE == 0:
+                self._put(begun, "failed")
+            raise
+        self._standings[begun.samples] = begun
+
+    def _put(self, standing: Standing, status: Status) -> None:
+        self._standings[standing.samples] = replace(standing, status=status)
 
     def _give_up(self, request: EvaluationRequest, standing: Standing) -> None:
         words = ""
         if standing.tries:
             with contextlib.suppress(RuntimeError, OSError):
                 words = self._jobs.last_words(self._name(standing))
-        reason = words or f"no result within {self._limits.timeout:g} s"
+        told = [words, *self.faults[-1:], f"no result within {self._limits.timeout:g} s"]
+        reason = next(text for text in told if text)
         for evaluation, dataset in self._missing(request):
             result = EvaluationResult(
                 evaluation=evaluation,

@@ -10,6 +10,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from cluster.evaluation_jobs import Status
 from pipelines.core import UserError
 
+_PREAMBLE = "Running entrypoint for job"
 _ENDED = {JobStatus.SUCCEEDED: "succeeded", JobStatus.FAILED: "failed", JobStatus.STOPPED: "failed"}
 
 
@@ -64,9 +65,10 @@ class RayJobs:
             self._client.stop_job(name)
 
     def last_words(self, name: str) -> str:
-        """Last line of its log."""
-        lines = [line for line in self._client.get_job_logs(name).splitlines() if line.strip()]
-        return lines[-1][:300] if lines else ""
+        """Last line that it printed."""
+        lines = self._client.get_job_logs(name).splitlines()
+        said = [line for line in lines if line.strip() and not line.startswith(_PREAMBLE)]
+        return said[-1][:300] if said else ""
 
     def _exists(self, name: str) -> bool:
         try:

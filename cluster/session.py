@@ -8,9 +8,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
+from ray._private import parameter
 
 from cluster.profile import Profile
 from pipelines.core import UserError
@@ -65,9 +67,25 @@ def _start(profile: Profile, address: str | None) -> str:
     else:
         options |= {"num_cpus": logical_cpus(profile), "include_dashboard": True}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _agent_on_any_port():
             warnings.simplefilter("ignore")  # the library's own deprecations
             url = str(ray.init(**options).dashboard_url)
             return url if "://" in url else f"http://{url}"
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
+
+
+@contextmanager
+def _agent_on_any_port() -> Iterator[None]:
+    """Let two clusters run on one machine.
+
+    The agent that runs jobs wants a fixed port, which ``ray.init`` cannot
+    change: a second cluster's jobs would wait for ever.
+    """
+    original = parameter.RayParams
+    parameter.RayParams = partial(original, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = original

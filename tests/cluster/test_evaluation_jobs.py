@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,37 @@ def test_a_job_server_that_fails_is_noted_and_does_not_stop_the_thread(tmp_path:
     manager.start()
     assert manager.finish(timeout=20.0)
     assert manager.faults == ["evaluations: 503"]
+    assert len(jobs.started) == 1
+
+
+def test_a_start_that_was_refused_does_not_count_as_a_try(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    real = jobs.start
+
+    def refuse(name: str, command: str) -> None:
+        raise RuntimeError("no agent yet")
+
+    for now in range(5):
+        jobs.start = refuse  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError):
+            manager.step(float(now))
+    jobs.start = real  # type: ignore[method-assign]
+    manager.step(6.0)
+    assert jobs.started == ["eagleray-evaluate-d-tag-1"]
+    assert manager.open == 1
+
+
+def test_a_job_server_that_never_takes_a_job_is_given_up(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+
+    def refuse(name: str, command: str) -> None:
+        raise RuntimeError("no agent")
+
+    jobs.start = refuse  # type: ignore[method-assign]
+    for now in range(1000):
+        with contextlib.suppress(RuntimeError):
+            manager.step(float(now))
+        if not manager.open:
+            break
+    assert manager.open == 0
+    assert filed(str(tmp_path), 64)[0].status == "failed"

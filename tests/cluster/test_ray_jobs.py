@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from cluster.ray_jobs import RayJobs, client
+from cluster.session import Session
+from pipelines.core import UserError
+
+
+def test_no_server_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"no Ray job server at http://127\.0\.0\.1:1") as caught:
+        client("http://127.0.0.1:1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.ray
+def test_jobs_end_well_fail_and_are_stopped(ray_cluster: Session) -> None:
+    jobs = RayJobs(ray_cluster.dashboard, {})
+    tag = uuid.uuid4().hex[:6]
+    commands = {"good": "true", "bad": "echo the reason; exit 3", "long": "sleep 600"}
+    _wait_for_the_agent(jobs)
+    for name, command in commands.items():
+        jobs.start(f"{name}-{tag}", command)
+        jobs.start(f"{name}-{tag}", command)  # the same job, not a second one
+    ended: dict[str, str] = {}
+    deadline = time.monotonic() + 60
+    while len(ended) < 2 and time.monotonic() < deadline:
+        for name in ("good", "bad"):
+            if jobs.status(f"{name}-{tag}") != "running":
+                ended[name] = jobs.status(f"{name}-{tag}")
+        time.sleep(0.2)
+    assert ended == {"good": "succeeded", "bad": "failed"}
+    while not jobs.last_words(f"bad-{tag}") and time.monotonic() < deadline:
+        time.sleep(0.2)  # a log arrives a little after its job's end
+    assert jobs.last_words(f"bad-{tag}") == "the reason"
+    assert jobs.last_words(f"good-{tag}") == ""
+    assert jobs.status(f"long-{tag}") == "running"
+    jobs.stop(f"long-{tag}")
+    while jobs.status(f"long-{tag}") == "running" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert jobs.status(f"long-{tag}") == "failed"
+    jobs.stop(f"long-{tag}")  # twice is no error
+
+
+def _wait_for_the_agent(jobs: RayJobs) -> None:
+    """A cluster answers a little before it can run jobs."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return jobs.start(f"first-{uuid.uuid4().hex[:6]}", "true")
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.core import DataError
+from pipelines.sources.synthetic import Synthetic
+from tests.trainers.conftest import small_recipe
+from tests.trainers.test_model import committed_model
+from trainers.evaluate import Loader, evaluate
+from trainers.model import load_model
+from trainers.recipe import EVALUATIONS
+
+
+def write(path: Path, count: int, broken: tuple[int, ...] = ()) -> str:
+    source = Synthetic(Synthetic.Config(samples=count, size=16))
+    with tarfile.open(path, "w") as tar:
+        for number, raw in enumerate(source.read(np.arange(count))):
+            for extension, data in raw.members.items():
+                body = b"broken" if number in broken and extension == "png" else data
+                info = tarfile.TarInfo(f"{raw.key}.{extension}")
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+    return str(path)
+
+
+def test_every_readable_sample_is_loaded_in_storage_order(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 12, broken=(3, 7))
+    data = Loader(16)(url, {"caption": "txt", "colour": "json.group"})
+    assert len(data) == 10
+    assert list(data.keys) == sorted(data.keys)
+    assert data.images.shape == (10, 16, 16, 3)
+    assert data.texts["caption"][0].split()[0] == data.texts["colour"][0]
+
+
+def test_nothing_readable_names_the_first_reason(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 2, broken=(0, 1))
+    with pytest.raises(DataError, match="no sample is readable; 00000000: not a readable image"):
+        Loader(16)(url, {})
+
+
+def test_a_result_says_what_it_is_of(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 18)
+    commit = committed_model(tmp_path / "run", small_recipe())
+    config = EVALUATIONS.parse({"kind": "zero_shot", "name": "shapes", "data": url})
+    result = evaluate(load_model(commit), commit, config)
+    assert (result.evaluation, result.dataset, result.status) == ("zero_shot", "shapes", "ok")
+    assert (result.samples, result.digest) == (commit.samples, commit.digest)
+    assert result.outcome is not None
+    assert result.outcome.examples == 18
+
+
+def test_a_fault_of_the_users_becomes_a_failed_result(tmp_path: Path) -> None:
+    commit = committed_model(tmp_path / "run", small_recipe())
+    config = EVALUATIONS.parse({"kind": "zero_shot", "name": "x", "data": f"{tmp_path}/no-*.tar"})
+    result = evaluate(load_model(commit), commit, config)
+    assert result.status == "failed"
+    assert result.outcome is None
+    assert result.error is not None
+    assert "no file matches" in result.error

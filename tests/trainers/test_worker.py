@@ -1,0 +1,68 @@
+"""Parts of the worker; whole workers run in ``tests/integration``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.decode.tokenizer import Tokenizer
+from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
+from trainers.core.engine import OptimizerConfig
+from trainers.meter import Clock
+from trainers.model import build_objective
+from trainers.requests import pending
+from trainers.torch_engine import TorchEngine
+from trainers.worker import Job, RunHooks, quarantine_url, read_clock, view_pictures
+
+
+def test_a_job_is_plain_data(tmp_path: Path) -> None:
+    job = Job(run=str(tmp_path), folder="/", recipe=small_recipe())
+    assert Job.model_validate(json.loads(job.model_dump_json())) == job
+
+
+def test_views_are_shown_beside_their_originals() -> None:
+    recipe = small_recipe(objective={"kind": "simclr"}, tokenizer=None)
+    objective = build_objective(recipe, None)
+    table = next(tables_of(recipe))
+    batch = builder_of(recipe, objective, None)(table)
+    rows = view_pictures(table, batch, 16, objective.views)
+    assert [cell.text for cell in rows[0].cells] == ["original", "a", "b"]
+    data = base64.b64decode(rows[0].cells[0].image or "")
+    original = np.asarray(Image.open(io.BytesIO(data)))
+    flat = table["image"].combine_chunks().flatten().to_numpy()
+    assert np.array_equal(original.reshape(-1), flat[: 16 * 16 * 3])
+
+
+def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    evaluations = [{"kind": "zero_shot", "name": "a", "data": "x.tar"}]
+    recipe = small_recipe(evaluations=evaluations)
+    tokenizer = Tokenizer.train(["red circle"], recipe.tokenizer)
+    objective = build_objective(recipe, tokenizer)
+    engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"))
+    job = Job(run=str(tmp_path), folder="/data", recipe=recipe)
+    hooks = RunHooks(job, engine, reader_of(recipe), tokenizer, 0)
+    hooks.log({"loss": 1.0}, 80)
+    fault = {"shard": "a.tar", "key": "k", "reason": "broken"}
+    pause = hooks.commit(80, Clock(train=3.0), [fault])
+    hooks.finish(Clock(train=4.0))
+    hooks.close()
+    (request,) = pending(str(tmp_path))
+    assert (request.samples, request.folder) == (80, "/data")
+    assert request.evaluations[0]["kind"] == "zero_shot"
+    assert 0 < pause < 5
+    assert Path(quarantine_url(str(tmp_path))).exists()
+    assert read_clock(str(tmp_path)).train == 4.0
+    from trainers.checkpoint import open_commit
+
+    made = open_commit(request.checkpoint)
+    assert made.digest == request.digest
+    assert made.state().clock["train"] == 3.0
+    assert (made.state().epoch, made.state().position) == (0, 80)
+    assert {"recipe.yaml", "tokenizer.json", "model.safetensors", "state.json"} < set(made.files)

@@ -117,8 +117,11 @@ def _clock_url(run: str) -> str:
 
 
 def read_clock(run: str) -> Clock:
-    """Where the time of a finished run went."""
-    return Clock(**json.loads(storage.read_text(_clock_url(run))))
+    """Where the time of a run went: up to its end or, if it was killed there, its last commit."""
+    if storage.exists(_clock_url(run)):
+        return Clock(**json.loads(storage.read_text(_clock_url(run))))
+    found = latest(run)
+    return Clock(**found.state().clock) if found else Clock()
 
 
 def _tokenizer(job: Job) -> Tokenizer | None:

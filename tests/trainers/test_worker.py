@@ -51,6 +51,7 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     hooks.log({"loss": 1.0}, 80)
     fault = {"shard": "a.tar", "key": "k", "reason": "broken"}
     pause = hooks.commit(80, Clock(train=3.0), [fault])
+    assert read_clock(str(tmp_path)).train == 3.0  # as if killed here
     hooks.finish(Clock(train=4.0))
     hooks.close()
     (request,) = pending(str(tmp_path))

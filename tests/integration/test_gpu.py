@@ -7,7 +7,6 @@ import torch
 
 from pipelines.augment import AUGMENTATIONS
 from pipelines.core.randomness import normal, uniform
-
 from tests.trainers.conftest import builder_of, small_recipe, tables_of
 
 pytestmark = [

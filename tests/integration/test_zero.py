@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from cluster.session import Session
-from trainers.checkpoint import committed
-
 from tests.integration.conftest import lines_of, tar_recipe
 from tests.integration.test_run import command
+from trainers.checkpoint import committed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -114,7 +114,8 @@ class DeepSpeedEngine:
         """Write this worker's part of module, optimizer and buffers."""
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
         for script in folder.glob("*.py"):
-            script.unlink()  # a checkpoint holds data; the library adds a program
+            # A checkpoint holds data; the library adds a program. Workers may share a folder.
+            script.unlink(missing_ok=True)
 
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote. The library unpickles: verify digests first."""

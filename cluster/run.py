@@ -27,9 +27,11 @@ from cluster.session import Session, connect
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
 from trainers.checkpoint import committed
+from trainers.hooks import quarantine_url, read_clock
+from trainers.job import Job
 from trainers.recipe import Recipe
 from trainers.requests import filed
-from trainers.worker import Job, quarantine_url, read_clock, work
+from trainers.worker import work
 
 Watch = Callable[[str, int], Any]
 """Shows progress: a context manager made of (run, planned samples)."""

@@ -1,10 +1,9 @@
-"""Parts of the worker; whole workers run in ``tests/integration``."""
+"""Without Ray; whole workers run in ``tests/integration``."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +13,12 @@ from PIL import Image
 from pipelines.decode.tokenizer import Tokenizer
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
 from trainers.core.engine import OptimizerConfig
+from trainers.hooks import RunHooks, quarantine_url, read_clock, view_pictures
+from trainers.job import Job
 from trainers.meter import Clock
 from trainers.model import build_objective
 from trainers.requests import pending
 from trainers.torch_engine import TorchEngine
-from trainers.worker import Job, RunHooks, quarantine_url, read_clock, view_pictures
-
-
-def test_a_job_is_plain_data(tmp_path: Path) -> None:
-    job = Job(run=str(tmp_path), folder="/", recipe=small_recipe())
-    assert Job.model_validate(json.loads(job.model_dump_json())) == job
 
 
 def test_views_are_shown_beside_their_originals() -> None:

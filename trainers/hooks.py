@@ -1,0 +1,146 @@
+"""What a run does beside learning: metrics, commits, pictures, evaluation requests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+import pyarrow as pa
+import ray.train
+import torch
+
+from pipelines.core.batch import Batch, ImageView, ViewSpec
+from pipelines.decode.tokenizer import Tokenizer
+from pipelines.order import Cursor
+from pipelines.reader import Reader
+from pipelines.shards import storage
+from pipelines.shards.quarantine import write_quarantine
+from trainers.checkpoint import State, commit, latest
+from trainers.core.collective import gather_objects
+from trainers.core.engine import Engine
+from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
+from trainers.core.pictures import png
+from trainers.core.tracker import Tracker
+from trainers.job import Job
+from trainers.meter import Clock
+from trainers.model import RECIPE, TOKENIZER
+from trainers.recipe import EVALUATIONS
+from trainers.requests import FileSink
+from trainers.trackers import TRACKERS
+
+_PICTURES = 6  # augmented samples shown in the report
+
+
+def quarantine_url(run: str) -> str:
+    """Where a run keeps its unreadable samples."""
+    return storage.join(run, "quarantine.parquet")
+
+
+def _clock_url(run: str) -> str:
+    return storage.join(run, "clock.json")
+
+
+def read_clock(run: str) -> Clock:
+    """Where the time of a run went: up to its end or, if it was killed there, its last commit."""
+    if storage.exists(_clock_url(run)):
+        return Clock(**json.loads(storage.read_text(_clock_url(run))))
+    found = latest(run)
+    return Clock(**found.state().clock) if found else Clock()
+
+
+class RunHooks:
+    """Metrics to trackers, commits to the run, evaluation requests to the sink."""
+
+    def __init__(
+        self, job: Job, engine: Engine, reader: Reader, tokenizer: Tokenizer | None, samples: int
+    ):
+        self._job, self._engine, self._reader = job, engine, reader
+        self._texts = {RECIPE: job.recipe.to_yaml()}
+        if tokenizer:
+            self._texts[TOKENIZER] = tokenizer.to_json()
+        self._sink = FileSink(job.run)
+        self._resumed = samples > 0
+        self._trackers: list[Tracker] = []
+        if engine.rank == 0:
+            self._trackers = [
+                TRACKERS.build(tracker, run=job.run, samples=samples) for tracker in job.trackers
+            ]
+
+    def first(self, table: pa.Table, batch: Batch) -> None:
+        """Keep pictures of the first augmented views for the report."""
+        size = self._job.recipe.data.decode.size
+        if self._engine.rank or self._resumed or "image" not in table.column_names or not size:
+            return
+        rows = view_pictures(table, batch, size, self._engine.objective.views)
+        text = json.dumps({"rows": [row.model_dump(mode="json") for row in rows]})
+        storage.write_text(storage.join(self._job.run, "views.json"), text)
+
+    def log(self, metrics: dict[str, float], samples: int) -> None:
+        """Hand a line to every tracker."""
+        for tracker in self._trackers:
+            tracker.log(metrics, samples=samples)
+
+    def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
+        """Commit, file the quarantine, and ask for evaluations."""
+        job, recipe = self._job, self._job.recipe
+        cursor = Cursor.at(samples, self._reader.order.size)
+        state = State(
+            samples=samples,
+            epoch=cursor.epoch,
+            position=cursor.position,
+            clock=vars(clock),
+            world_size=self._engine.world_size,
+            zero_stage=job.engine.zero_stage,
+            recipe=recipe.digest,
+            data=self._reader.source.digest,
+        )
+        for tracker in self._trackers:
+            tracker.flush()
+        made = commit(job.run, self._engine, state, self._texts)
+        everyone = [fault for part in gather_objects(faults) for fault in part]
+        ray.train.report({"samples": samples, **vars(clock)})
+        if self._engine.rank:
+            return 0.0
+        write_quarantine(quarantine_url(job.run), everyone)
+        started = time.perf_counter()
+        if recipe.evaluations:
+            self._sink.submit(
+                EvaluationRequest(
+                    run=job.run,
+                    folder=job.folder,
+                    checkpoint=made.url,
+                    digest=made.digest,
+                    samples=samples,
+                    evaluations=tuple(EVALUATIONS.dump(e) for e in recipe.evaluations),
+                )
+            )
+        return time.perf_counter() - started
+
+    def finish(self, clock: Clock) -> None:
+        """Keep where the time went."""
+        if self._engine.rank == 0:
+            storage.write_text(_clock_url(self._job.run), json.dumps(vars(clock)))
+
+    def close(self) -> None:
+        """Write what trackers hold back."""
+        for tracker in self._trackers:
+            with contextlib.suppress(Exception):  # the run's own error matters more
+                tracker.close()
+
+
+def view_pictures(table: pa.Table, batch: Batch, size: int, views: ViewSpec) -> list[GalleryRow]:
+    """Originals beside their augmented views."""
+    names = [name for name, view in views.items() if isinstance(view, ImageView)]
+    flat = table["image"].combine_chunks().flatten().to_numpy()
+    originals = flat.reshape(-1, size, size, 3)
+    rows = []
+    for place in range(min(_PICTURES, len(batch))):
+        cells = [Cell(image=png(originals[place]), text="original", mark="query")]
+        for name in names:
+            view = batch.views[name][place].float().add(1).mul(127.5).round().clamp(0, 255)
+            picture = view.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+            cells.append(Cell(image=png(picture), text=name))
+        rows.append(GalleryRow(group="originals and their augmented views", cells=tuple(cells)))
+    return rows

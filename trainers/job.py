@@ -1,0 +1,32 @@
+"""What a training worker is told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pipelines.core import Config
+from pipelines.stream import ReaderConfig
+from trainers.core.engine import EngineConfig
+from trainers.recipe import Recipe
+from trainers.trackers import TRACKERS
+from trainers.trackers.jsonl import Jsonl
+
+
+class Job(Config):
+    """All that a worker needs to know; plain data.
+
+    Attributes:
+        run: URL of the run.
+        folder: Where relative paths of data sets start.
+        recipe: What is learned.
+        engine: Stage and precision.
+        reader: How reading is spread.
+        trackers: Where metrics go, beside ``metrics.jsonl``.
+    """
+
+    run: str
+    folder: str
+    recipe: Recipe
+    engine: EngineConfig = EngineConfig()
+    reader: ReaderConfig = ReaderConfig()
+    trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)

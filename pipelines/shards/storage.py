@@ -97,6 +97,10 @@ def _siblings(url: str) -> str:
         names = [posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False)]
     except (OSError, StorageError):
         return "its folder does not exist either"
+    except Exception as error:
+        if _client(error) not in _CLIENTS:
+            raise
+        return "its folder cannot be listed"
     return nearest(name, names[:1000]) if names else "its folder is empty"
 
 
@@ -113,7 +117,8 @@ def expand(pattern: str) -> list[str]:
         raise StorageError(f"{pattern}: its braces do not pair up") from None
     for alternative in alternatives:
         fs, path = locate(alternative)
-        hits = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else [path]
+        with explained(alternative):
+            hits = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else [path]
         urls += [fs.unstrip_protocol(hit) for hit in hits]
     if not urls:
         raise StorageError(f"{pattern}: no file matches; {_siblings(pattern)}")
@@ -123,17 +128,20 @@ def expand(pattern: str) -> list[str]:
 def exists(url: str) -> bool:
     """Whether something is there."""
     fs, path = locate(url)
-    return bool(fs.exists(path))
+    with explained(url):
+        return bool(fs.exists(path))
 
 
 def names(url: str) -> list[str]:
     """Names in a folder, sorted; empty where there is no folder."""
     fs, path = locate(url)
-    try:
-        fs.invalidate_cache(path)
-        return sorted(posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False))
-    except FileNotFoundError:
-        return []
+    with explained(url):
+        try:
+            fs.invalidate_cache(path)
+            entries = fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(entry.rstrip("/")) for entry in entries)
 
 
 def stamp(url: str) -> str:

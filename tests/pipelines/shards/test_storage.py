@@ -346,3 +346,23 @@ def test_a_missing_file_is_not_retried(flaky, pauses):
 def test_local_and_remote_are_told_apart():
     assert storage.is_local(fsspec.filesystem("file"))
     assert not storage.is_local(fsspec.filesystem("memory"))
+
+
+@pytest.mark.parametrize("call", ["expand", "exists", "names", "read_bytes", "stamp"])
+def test_a_storage_clients_own_error_is_one_line(monkeypatch, call):
+    """Clients of object stores let some errors through that are no ``OSError``."""
+    error = type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"})
+
+    class Refusing:
+        protocol = "s3"
+
+        def __getattr__(self, name):
+            def refuse(*args, **kwargs):
+                raise error("Unable to locate credentials\nin many places")
+
+            return refuse
+
+    monkeypatch.setattr(storage, "locate", lambda url: (Refusing(), "bucket/x-*.tar"))
+    with pytest.raises(StorageError, match="Unable to locate credentials") as caught:
+        getattr(storage, call)("s3://bucket/x-*.tar")
+    assert "\n" not in str(caught.value)

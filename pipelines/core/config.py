@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -60,11 +59,6 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected keys and values, found {type(data).__name__}")
     return data
-
-
-def load_file(path: Path) -> dict[str, Any]:
-    """Parse a YAML file into a mapping."""
-    return load_yaml(path.read_text(encoding="utf-8"), path.name)
 
 
 def _explain(model: type[Config], error: ValidationError) -> str:

@@ -7,7 +7,6 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from pipelines.core import Config, ConfigError, load_yaml, nearest, validate
-from pipelines.core.config import load_file
 from pipelines.reader import SOURCES, DataConfig
 
 
@@ -138,7 +137,7 @@ def test_what_is_not_a_yaml_mapping_is_refused_in_one_line(text, message):
 def test_a_yaml_file_is_read_as_utf8(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_bytes("name: émoji\n".encode())
-    assert load_file(file) == {"name": "émoji"}
+    assert load_yaml(file.read_text(encoding="utf-8"), file.name) == {"name": "émoji"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import SOURCES, Reader, open_source
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
+from pipelines.shards.quarantine import write_quarantine
 from trainers.checkpoint import latest
 from trainers.core.engine import EngineConfig
 from trainers.core.objective import Objective
+from trainers.hooks import quarantine_url
 from trainers.model import RECIPE, TOKENIZER, build_objective
 from trainers.recipe import Recipe, differences, parse_recipe
 
@@ -110,8 +112,8 @@ def prepare(run: str, recipe: Recipe) -> Prepared:
     tokenizer = _tokenizer(run, recipe, reader)
     objective: Objective = build_objective(recipe, tokenizer)
     parameters = sum(p.numel() for p in objective.parameters())
-    shards = len(getattr(getattr(source, "index", None), "shards", ()))
-    return Prepared(reader, parameters, shards)
+    write_quarantine(quarantine_url(run), [asdict(fault) for fault in source.faults])
+    return Prepared(reader, parameters, source.shards)
 
 
 def _tokenizer(run: str, recipe: Recipe, reader: Reader) -> Tokenizer | None:

@@ -70,10 +70,18 @@ def _start(profile: Profile, address: str | None) -> str:
         with warnings.catch_warnings(), _agent_on_any_port():
             warnings.simplefilter("ignore")  # the library's own deprecations
             url = str(ray.init(**options).dashboard_url)
+            _quieten_data()
             return url if "://" in url else f"http://{url}"
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
+
+
+def _quieten_data() -> None:
+    """Keep Ray Data's lines about every graph in its log file, away from the user's terminal."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_GLANCE = 0.2  # seconds between looks at whether the consumer is still there
 
 
 class Ahead(Generic[T]):
@@ -16,27 +17,49 @@ class Ahead(Generic[T]):
     Args:
         items: What to pull; used by the thread alone.
         depth: How many items to keep.
+        patience: Seconds to wait for an item; None: for ever.
     """
 
-    def __init__(self, items: Iterator[T], depth: int = 2):
+    def __init__(self, items: Iterator[T], depth: int = 2, patience: float | None = None):
         self._held: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(depth)
-        self._items = items
+        self._items, self._patience = items, patience
+        self._left = threading.Event()
         threading.Thread(target=self._pull, daemon=True, name="ahead").start()
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items in order, or raise what the iterator raised."""
-        while True:
-            item, error = self._held.get()
-            if error is not None:
-                raise error
-            if not item:
-                return
-            yield item[0]
+        """Yield the items in order, or raise what the iterator raised.
+
+        Raises:
+            TimeoutError: None came for too long.
+        """
+        try:
+            while True:
+                try:
+                    item, error = self._held.get(timeout=self._patience)
+                except queue.Empty:
+                    raise TimeoutError(f"nothing came for {self._patience:.0f} s") from None
+                if error is not None:
+                    raise error
+                if not item:
+                    return
+                yield item[0]
+        finally:
+            self._left.set()
 
     def _pull(self) -> None:
         try:
             for item in self._items:
-                self._held.put(([item], None))
-            self._held.put(([], None))
+                self._put(([item], None))
+                if self._left.is_set():
+                    return
+            self._put(([], None))
         except BaseException as error:  # handed to the consumer, who raises it
-            self._held.put(([], error))
+            self._put(([], error))
+
+    def _put(self, entry: tuple[list[T], BaseException | None]) -> None:
+        while not self._left.is_set():
+            try:
+                self._held.put(entry, timeout=_GLANCE)
+                return
+            except queue.Full:
+                continue

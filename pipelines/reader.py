@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core import Config, DataError, Family
+from pipelines.core.permutation import Numbers, fold, mix
 from pipelines.core.source import RawSample, Source
 from pipelines.decode import Decoder, DecoderConfig, SampleError
-from pipelines.decode.sample import Sample
-from pipelines.order import Order, Shuffle, mix
+from pipelines.order import MixedOrder, Order, Shuffle, ShuffledOrder
+from pipelines.tables import Arrays, Texts, empty, to_table
 
 SOURCES = Family("pipelines.sources")
 _SUBSTITUTES = 16  # that many unreadable samples in a row mean that the data set is broken
@@ -47,6 +47,9 @@ class DataConfig(Config):
 class Share:
     """Which part of every global batch is read, and from where to where.
 
+    A worker's rows are numbered through its shares of all global batches from
+    the first: row r is row ``r % local`` of batch ``r // local``.
+
     Attributes:
         global_batch: Samples of a step, over all workers.
         rank: Number of this worker.
@@ -71,6 +74,49 @@ class Share:
         start = batch * self.global_batch + self.rank * self.local
         return start, start + self.local
 
+    def position(self, row: int) -> int:
+        """Position of a row of this worker."""
+        batch, place = divmod(row, self.local)
+        return self.positions(batch)[0] + place
+
+    def row(self, position: int) -> int:
+        """This worker's first row at or after a position."""
+        batch, place = divmod(position, self.global_batch)
+        return batch * self.local + min(max(place - self.rank * self.local, 0), self.local)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some neighbouring rows of a share: what one read task reads."""
+
+    share: Share
+    start: int
+    stop: int
+
+    def batches(self) -> Iterator[tuple[int, int]]:
+        """Positions [start, stop) of its rows in each global batch."""
+        row = self.start
+        while row < self.stop:
+            upto = min(self.stop, (row // self.share.local + 1) * self.share.local)
+            first = self.share.position(row)
+            yield first, first + upto - row
+            row = upto
+
+
+def cut(share: Share, order: Order, rows: int) -> Iterator[Rows]:
+    """Cut a share into parts of about ``rows`` rows, at the boundaries of its order.
+
+    A part that holds whole windows fetches each byte of them once.
+    """
+    row, end = share.start * share.local, share.stop * share.local
+    while row < end:
+        target = min(row + rows, end)
+        if target < end:
+            bounded = share.row(order.boundary(share.position(target)))
+            target = bounded if bounded > row else target
+        yield Rows(share, row, target)
+        row = target
+
 
 class Reader:
     """Reads and decodes positions of a data set in its global order. Pickles.
@@ -94,69 +140,84 @@ class Reader:
     def order(self) -> Order:
         """The global order."""
         if self._order is None:
-            chunks = self.source.chunks(self._shuffle.chunk)
-            self._order = Order(chunks, self._seed, self._shuffle.window)
+            self._order = order_of(self.source, self._shuffle, self._seed)
         return self._order
 
     def batches(self, share: Share) -> Iterator[pa.Table]:
-        """Read a worker's part of some global batches, fetching all of them at once.
+        """Read a worker's part of some global batches.
 
         Yields:
             One table a batch, rows in the order of positions.
+        """
+        return self.read(Rows(share, share.start * share.local, share.stop * share.local))
+
+    def read(self, rows: Rows) -> Iterator[pa.Table]:
+        """Read some rows of a share, fetching far ahead of decoding.
+
+        Yields:
+            The rows of one global batch at a time, in the order of positions.
 
         Raises:
             DataError: Sample after sample is unreadable.
             StorageError: A shard cannot be read.
         """
-        places = [self.order.at(*share.positions(b)) for b in range(share.start, share.stop)]
-        wanted = np.concatenate([samples for _, samples in places])
-        raws = self.source.read(wanted)
+        places = [self.order.at(start, stop) for start, stop in rows.batches()]
+        if not places:
+            return
+        raws = iter(self.source.read(np.concatenate([samples for _, samples in places])))
         for epochs, samples in places:
-            rows = [
-                self._row(raw, int(e), int(s))
-                for e, s, raw in zip(epochs, samples, raws, strict=False)
-            ]
-            yield _table(epochs, rows)
+            yield self._table(epochs, samples, raws)
 
-    def _row(self, raw: RawSample, epoch: int, sample: int) -> tuple[int, Sample, str]:
-        faults: list[dict[str, str]] = []
-        for attempt in range(_SUBSTITUTES):
+    def _table(self, epochs: Numbers, samples: Numbers, raws: Iterator[RawSample]) -> pa.Table:
+        arrays = empty(self._decode.shapes, len(samples))
+        delivered, keys, faults, texts = samples.copy(), [], [], []
+        state = mix(fold((self._seed,)) ^ epochs.view(np.uint64))
+        decode_keys = mix(state ^ samples.view(np.uint64))  # as ``randomness.sample_keys``
+        for place, raw in zip(range(len(samples)), raws, strict=False):
+            row = {name: array[place] for name, array in arrays.items()}
             try:
-                fault = json.dumps(faults) if faults else ""
-                return sample, self._decode(raw), fault
+                read = self._decode.fill(raw, row, int(decode_keys[place]))
+                key, fault = raw.key, ""
             except SampleError as error:
-                faults.append({"shard": raw.shard, "key": raw.key, "reason": str(error)})
+                first = {"shard": raw.shard, "key": raw.key, "reason": str(error)}
+                epoch, sample = int(epochs[place]), int(samples[place])
+                delivered[place], key, read, fault = self._instead(row, epoch, sample, first)
+            keys.append(key)
+            faults.append(fault)
+            texts.append(read)
+        columns = {"epoch": pa.array(epochs), "sample": pa.array(delivered)}
+        columns |= {"key": pa.array(keys, pa.string()), "fault": pa.array(faults, pa.string())}
+        return to_table(columns, texts, arrays)
+
+    def _instead(
+        self, row: Arrays, epoch: int, sample: int, first: dict[str, str]
+    ) -> tuple[int, str, Texts, str]:
+        """Another sample for one that is unreadable: its number, key, texts, and all faults."""
+        faults = [first]
+        for attempt in range(_SUBSTITUTES):
             sample = _substitute(self.order, epoch, sample, attempt)
             raw = next(iter(self.source.read(np.array([sample], dtype=np.int64))))
-        first = faults[0]
+            key = int(fold((self._seed, epoch, sample))[0])
+            try:
+                return sample, raw.key, self._decode.fill(raw, row, key), json.dumps(faults)
+            except SampleError as error:
+                faults.append({"shard": raw.shard, "key": raw.key, "reason": str(error)})
         raise DataError(
-            f"{first['shard']}: {_SUBSTITUTES} samples tried, none readable; "
+            f"{first['shard']}: {len(faults)} samples tried, none readable; "
             f"{first['key']}: {first['reason']}"
         )
 
 
+def order_of(source: Source, shuffle: Shuffle, seed: int) -> Order:
+    """The order of a source's samples: of one data set, or of a mixture."""
+    parts = source.parts
+    if len(parts) == 1:
+        return ShuffledOrder(parts[0].size, seed, shuffle)
+    return MixedOrder([p.size for p in parts], [p.weight for p in parts], seed, shuffle)
+
+
 def _substitute(order: Order, epoch: int, sample: int, attempt: int) -> int:
-    words = np.array([order.seed, epoch, sample, attempt], dtype=np.int64).astype(np.uint64)
-    state = words[:1]
-    for word in words[1:]:
-        state = mix(state ^ word)
-    return int(mix(state)[0] % np.uint64(order.size))
-
-
-def _table(epochs: npt.NDArray[np.int64], rows: list[tuple[int, Sample, str]]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "epoch": pa.array(epochs),
-        "sample": pa.array([sample for sample, _, _ in rows], pa.int64()),
-        "fault": pa.array([fault for _, _, fault in rows], pa.string()),
-    }
-    first = rows[0][1]
-    for name in first.texts:
-        columns[f"text.{name}"] = pa.array([row.texts[name] for _, row, _ in rows], pa.string())
-    if first.image is not None:
-        images = np.stack([row.image for _, row, _ in rows if row.image is not None])
-        flat = pa.array(images.reshape(-1))
-        columns["image"] = pa.FixedSizeListArray.from_arrays(flat, images[0].size)
-    return pa.table(columns)
+    return int(fold((order.seed, epoch, sample, attempt))[0] % np.uint64(order.size))
 
 
 def open_source(config: Config, **options: object) -> Source:

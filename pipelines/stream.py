@@ -8,9 +8,10 @@ at an epoch's end.
 
 from __future__ import annotations
 
+import faulthandler
+import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,8 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
 
 from pipelines.core import Config
-from pipelines.reader import Reader, Share
+from pipelines.memory import keep_freed_memory
+from pipelines.reader import Reader, Rows, Share, cut
 
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _BLINK = 0.02  # seconds; short against the time that a read task takes
@@ -33,17 +35,26 @@ class ReaderConfig(Config):
     """How a worker's reading is spread; nothing here changes what it reads.
 
     Attributes:
-        batches_per_task: Global batches that one read task fetches together.
+        batches_per_task: Global batches that one read task fetches together, about:
+            tasks are cut where windows of the shuffle end.
         tasks_ahead: Read tasks in flight for one worker.
         cpus: Logical CPUs that a read task occupies.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
+        patience: Seconds that a reader may work on one batch before it counts as
+            stalled and is replaced.
     """
 
     batches_per_task: int = Field(default=8, ge=1)
     tasks_ahead: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
     memory: int = Field(default=256 << 20, ge=1 << 20)
+    patience: float = Field(default=300.0, gt=0)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds without a batch after which replacing readers has not helped."""
+        return 4 * self.patience
 
 
 class _Patience(ExecutionCallback):  # type: ignore[misc]
@@ -65,9 +76,9 @@ class _Patience(ExecutionCallback):  # type: ignore[misc]
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
-    def __init__(self, reader: ray.ObjectRef, parts: list[Share]):
+    def __init__(self, reader: ray.ObjectRef, parts: list[Rows], patience: float):
         super().__init__()
-        self._reader, self._parts = reader, parts
+        self._reader, self._parts, self._patience = reader, parts, patience
 
     def get_name(self) -> str:
         return "eagleray"
@@ -78,21 +89,36 @@ class _ShareSource(Datasource):  # type: ignore[misc]
     def get_read_tasks(self, parallelism: int, **_: Any) -> list[ReadTask]:
         return [self._task(part) for part in self._parts]
 
-    def _task(self, part: Share) -> ReadTask:
-        rows = (part.stop - part.start) * part.local
+    def _task(self, part: Rows) -> ReadTask:
+        rows = part.stop - part.start
         metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
-        return ReadTask(partial(_read, self._reader, part), metadata)
+        return ReadTask(partial(_read, self._reader, part, self._patience), metadata)
 
 
-def _read(reader: ray.ObjectRef, part: Share) -> Iterator[pa.Table]:
-    loaded: Reader = ray.get(reader)
-    yield from loaded.batches(part)
+_loaded: dict[str, Reader] = {}
 
 
-def split(share: Share, batches: int) -> list[Share]:
-    """Cut a share into parts of at most ``batches`` global batches."""
-    starts = range(share.start, share.stop, batches)
-    return [replace(share, start=s, stop=min(s + batches, share.stop)) for s in starts]
+def _load(reference: ray.ObjectRef) -> Reader:
+    """A process that reads on keeps its reader, with the parts of the index it has read."""
+    name = reference.hex()
+    if name not in _loaded:
+        _loaded.clear()
+        _loaded[name] = ray.get(reference)
+    return _loaded[name]
+
+
+def _read(reference: ray.ObjectRef, part: Rows, patience: float) -> Iterator[pa.Table]:
+    keep_freed_memory()
+    tables = _load(reference).read(part)
+    while True:
+        # Ends the process even where the library that hangs holds the interpreter's lock;
+        # the stack goes to the log, and the task starts again in another process.
+        faulthandler.dump_traceback_later(patience, exit=True, file=2)
+        table = next(tables, None)
+        faulthandler.cancel_dump_traceback_later()
+        if table is None:
+            return
+        yield table
 
 
 def stream(reader: ray.ObjectRef, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
@@ -106,13 +132,13 @@ def stream(reader: ray.ObjectRef, share: Share, config: ReaderConfig) -> Iterato
     Yields:
         One table a global batch, of ``share.local`` rows, in order.
     """
-    parts = split(share, config.batches_per_task)
-    for first in range(0, len(parts), _SEGMENT):
-        segment = parts[first : first + _SEGMENT]
-        yield from _rebatch(_blocks(reader, segment, config), share.local)
+    parts = cut(share, _load(reader).order, config.batches_per_task * share.local)
+    segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
+    blocks = (block for segment in segments for block in _blocks(reader, segment, config))
+    yield from _rebatch(blocks, share.local)
 
 
-def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> Iterator[pa.Table]:
+def _blocks(reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig) -> Iterator[pa.Table]:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
@@ -123,7 +149,7 @@ def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> 
     if _Patience not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(
-        _ShareSource(reader, parts),
+        _ShareSource(reader, parts, config.patience),
         override_num_blocks=len(parts),
         concurrency=min(config.tasks_ahead, len(parts)),
         num_cpus=config.cpus,
@@ -132,7 +158,7 @@ def _blocks(reader: ray.ObjectRef, parts: list[Share], config: ReaderConfig) -> 
     yield from iter(blocks)
 
 
-def _rebatch(blocks: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     """Undo whatever joining and cutting of blocks happened on the way."""
     held: list[pa.Table] = []
     count = 0
@@ -149,5 +175,5 @@ def _rebatch(blocks: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
     """The same tables in this process, without Ray: for tests and small jobs."""
-    for part in split(share, config.batches_per_task):
-        yield from reader.batches(part)
+    parts = cut(share, reader.order, config.batches_per_task * share.local)
+    yield from _rebatch((table for part in parts for table in reader.read(part)), share.local)

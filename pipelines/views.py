@@ -16,6 +16,8 @@ from pipelines.core.batch import Batch, IdentityView, ImageView, TextView, ViewS
 from pipelines.core.randomness import sample_keys, uniform
 from pipelines.decode.tokenizer import Tokenizer
 
+_CHOICE = 2048  # stream of the numbers that choose among several captions
+
 
 def normalise(images: Tensor) -> Tensor:
     """Pixels in [0, 1] to [-1, 1], what every tower expects."""
@@ -70,7 +72,7 @@ class ViewBuilder:
             elif isinstance(view, TextView):
                 views[name] = self._tokens(table, view, keys).to(self._device)
             elif isinstance(view, IdentityView):
-                views[name] = _identities(_texts(table, view.field)).to(self._device)
+                views[name] = _identities(_texts(table, view.field, keys)).to(self._device)
         return Batch(samples.to(self._device), device_keys, views)
 
     def _images(self, table: pa.Table) -> Tensor:
@@ -83,10 +85,9 @@ class ViewBuilder:
     def _tokens(self, table: pa.Table, view: TextView, keys: Tensor) -> Tensor:
         if self._tokenizer is None:
             raise ConfigError("this objective needs a tokenizer")
-        extras = _texts(table, view.extras) if view.extras else None
-        return torch.from_numpy(
-            self._tokenizer.encode(compose(_texts(table, view.field), extras, view, keys))
-        )
+        extras = _texts(table, view.extras, keys) if view.extras else None
+        texts = _texts(table, view.field, keys)
+        return torch.from_numpy(self._tokenizer.encode(compose(texts, extras, view, keys)))
 
 
 def compose(
@@ -110,13 +111,18 @@ def compose(
     return composed
 
 
-def _texts(table: pa.Table, field: str) -> list[str]:
+def _texts(table: pa.Table, field: str, keys: Tensor) -> list[str]:
+    """A text of each row: where it has several, one at random, in another epoch another one."""
     name = f"text.{field}"
     if name not in table.column_names:
         have = [c.removeprefix("text.") for c in table.column_names if c.startswith("text.")]
         raise ConfigError(f"no text field '{field}' in data.decode.text; {nearest(field, have)}")
-    texts: list[str] = table[name].to_pylist()
-    return texts
+    texts: list[str | list[str]] = table[name].to_pylist()
+    draws = uniform(keys, _CHOICE, 1)[:, 0].tolist()
+    return [
+        text if isinstance(text, str) else text[int(draw * len(text))] if text else ""
+        for text, draw in zip(texts, draws, strict=True)
+    ]
 
 
 def _identities(texts: Sequence[str]) -> Tensor:

@@ -32,13 +32,19 @@ _NAME = re.compile(r"\d{12}")
 _FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
 
 
+class Place(Config):
+    """Where a data set stands: epoch and place of its next sample."""
+
+    epoch: int
+    position: int
+
+
 class State(Config):
     """Where a commit stands.
 
     Attributes:
         samples: Samples seen: the cursor into the endless stream of epochs.
-        epoch: Epoch of the next sample.
-        position: Its place in that epoch.
+        cursors: Where each data set stands: one, or those of a mixture.
         clock: Seconds of training so far, by what they went into.
         world_size: Workers that wrote it.
         zero_stage: ZeRO stage it was written under.
@@ -47,8 +53,7 @@ class State(Config):
     """
 
     samples: int
-    epoch: int
-    position: int
+    cursors: tuple[Place, ...]
     clock: Mapping[str, float]
     world_size: int
     zero_stage: int

@@ -47,8 +47,13 @@ class Loader:
         return EvaluationData(
             keys=[key for key, _ in rows],
             images=np.stack(images),
-            texts={name: [sample.texts[name] for _, sample in rows] for name in fields},
+            texts={name: [_one(sample.texts[name]) for _, sample in rows] for name in fields},
         )
+
+
+def _one(text: str | list[str]) -> str:
+    """The text, or the first of several."""
+    return text if isinstance(text, str) else next(iter(text), "")
 
 
 def _decoded(source: WebDataset, decoder: Decoder) -> Iterator[tuple[str, Sample | SampleError]]:

@@ -13,11 +13,10 @@ import torch
 
 from pipelines.core.batch import Batch, ImageView, ViewSpec
 from pipelines.decode.tokenizer import Tokenizer
-from pipelines.order import Cursor
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from pipelines.shards.quarantine import write_quarantine
-from trainers.checkpoint import State, commit, latest
+from trainers.checkpoint import Place, State, commit, latest
 from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine
 from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
@@ -85,11 +84,9 @@ class RunHooks:
     def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
         """Commit, file the quarantine, and ask for evaluations."""
         job, recipe = self._job, self._job.recipe
-        cursor = Cursor.at(samples, self._reader.order.size)
         state = State(
             samples=samples,
-            epoch=cursor.epoch,
-            position=cursor.position,
+            cursors=tuple(Place(**vars(c)) for c in self._reader.order.cursors(samples)),
             clock=vars(clock),
             world_size=self._engine.world_size,
             zero_stage=job.engine.zero_stage,

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipelines.core import Config, DataError
+from pipelines.shards.url import Url
 from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome
 from trainers.statistics import balanced_accuracy, bootstrap_interval, share
 
@@ -32,8 +33,8 @@ class LabelledConfig(Config):
     """
 
     name: Name
-    data: str
-    reference: str
+    data: Url
+    reference: Url
     label: str = "json.group"
     gallery: int = Field(12, ge=0)
 

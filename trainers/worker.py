@@ -13,6 +13,7 @@ import torch
 
 from pipelines.ahead import Ahead
 from pipelines.decode.tokenizer import Tokenizer
+from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share
 from pipelines.shards import storage
 from pipelines.stream import stream
@@ -23,7 +24,6 @@ from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.hooks import RunHooks
 from trainers.job import Job
 from trainers.loop import Plan, train
-from trainers.memory import keep_freed_memory
 from trainers.meter import Clock
 from trainers.model import TOKENIZER, build_objective
 
@@ -47,7 +47,7 @@ def work(config: dict[str, Any]) -> None:
     done = found.samples // recipe.global_batch if found else 0
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)
     # Reading starts before the model is built: the first batch is there when it is needed.
-    tables = iter(Ahead(stream(config["reader"], share, job.reader)))
+    tables = iter(Ahead(stream(config["reader"], share, job.reader), patience=job.reader.deadline))
     reader: Reader = ray.get(config["reader"])
 
     tokenizer = _tokenizer(job)

@@ -11,6 +11,7 @@ import typer
 
 import cluster.cli
 from pipelines.core import UserError
+from pipelines.shards.storage import redact
 
 app = typer.Typer(
     name="eagleray",
@@ -30,9 +31,12 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show tracebacks.
 def _register() -> None:
     for info in pkgutil.iter_modules(cluster.cli.__path__):
         if not info.name.startswith("_"):
-            command = importlib.import_module(f"cluster.cli.{info.name}").command
+            module = importlib.import_module(f"cluster.cli.{info.name}")
             name = info.name.rstrip("_")
-            app.command(name)(command)
+            if hasattr(module, "app"):  # a command with subcommands of its own
+                app.add_typer(module.app, name=name)
+            else:
+                app.command(name)(module.command)
 
 
 def main() -> None:
@@ -58,7 +62,8 @@ def main() -> None:
             raise
         lines = str(error).strip().splitlines() or [""]
         print(
-            f"eagleray: unexpected {type(error).__name__}: {lines[-1][:300]} (--debug shows more)",
+            f"eagleray: unexpected {type(error).__name__}: {redact(lines[-1][:300])} "
+            "(--debug shows more)",
             file=sys.stderr,
         )
         sys.exit(1)

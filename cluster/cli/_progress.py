@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -20,6 +20,19 @@ console = Console(stderr=True)
 def say(line: str) -> None:
     """Tell the user a line."""
     console.print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far some work is: call it with (done, of how many)."""
+    columns = (BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=1)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update
 
 
 @contextmanager

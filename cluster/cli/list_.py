@@ -14,6 +14,7 @@ from cluster import profile
 from cluster.cli._options import Json
 from pipelines.augment import AUGMENTATIONS
 from pipelines.core import ConfigError, Family, nearest
+from pipelines.packers import PACKERS
 from pipelines.reader import SOURCES
 from trainers import recipe
 from trainers.models import TOWERS
@@ -25,6 +26,7 @@ _FAMILIES = {
     "objectives": OBJECTIVES,
     "evaluations": EVALUATIONS,
     "sources": SOURCES,
+    "packers": PACKERS,
     "augmentations": AUGMENTATIONS,
     "towers": TOWERS,
     "trackers": TRACKERS,
@@ -37,8 +39,8 @@ def command(
 ) -> None:
     """Show the members of a family, and what each one is.
 
-    Families: objectives, evaluations, sources, augmentations, towers, trackers,
-    recipes, profiles.
+    Families: objectives, evaluations, sources, packers, augmentations, towers,
+    trackers, recipes, profiles.
 
     Example: eagleray list objectives
     """

@@ -1,213 +1,248 @@
-"""The index: shard, key, byte range and members of every sample, with the digest of every shard."""
+"""The index: the shards of a data set with their digests, and where each sample lies.
+
+One small Parquet table lists the shards; one more for each shard, its entries,
+is read when a sample of it is. So opening costs what the shards cost, however
+many samples they hold, and a refresh scans only shards that are new.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core import DataError, StorageError
+from pipelines.core.recent import Recent
+from pipelines.core.source import Fault
 from pipelines.shards import storage
-from pipelines.shards.tar import TarMember, TarScanner
-
-_VERSION = 1
-SCHEMA = pa.schema(
-    [
-        ("shard", pa.int32()),
-        ("key", pa.string()),
-        ("extensions", pa.list_(pa.string())),
-        ("offsets", pa.list_(pa.int64())),
-        ("sizes", pa.list_(pa.int64())),
-    ]
+from pipelines.shards.entries import (
+    Shard,
+    Spans,
+    read_entries,
+    read_spans,
+    scan_shard,
+    spans_of,
+    write_entries,
 )
 
+_VERSION = 2
+_FOLDER = "_eagleray"
+_SPANS = 64 << 20  # bytes of spans that a reader remembers: four million samples
+SCHEMA = pa.schema(
+    [
+        ("url", pa.string()),
+        ("stamp", pa.string()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("samples", pa.int64()),
+        ("skipped", pa.int64()),
+        ("fault", pa.string()),
+        ("entries", pa.string()),
+    ]
+)
+Listed = tuple[str, str]
+"""URL and stamp of a shard."""
+Scanned = tuple[Shard, pa.Table | None]
+"""A shard, with its entries where they were not written to a file."""
+Scan = Callable[[Sequence[Listed], str], Iterable[Scanned]]
+"""Scans shards in any order; writes their entries to a folder if it is given one."""
 
-@dataclass(frozen=True)
-class Shard:
-    """One tar: where it is, how big, its digest, how many samples, what stopped its reading."""
 
-    url: str
-    stamp: str
-    size: int
-    sha256: str
-    samples: int
-    fault: str | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One sample: its shard, its key, and (extension, offset, size) of each member."""
-
-    shard: int
-    key: str
-    members: tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True)
 class Index:
-    """All samples of a data set, in shard order. Sample numbers are row numbers."""
+    """All samples of a data set, in shard order: sample numbers count through them. Pickles.
 
-    shards: tuple[Shard, ...]
-    table: pa.Table
+    Args:
+        shards: One row a shard, in order (``SCHEMA``).
+        held: Entries kept in memory, by shard number: those that no file holds.
+    """
+
+    def __init__(self, shards: pa.Table, held: Mapping[int, pa.Table] | None = None):
+        self.shards = shards
+        self._held = dict(held or {})
+        ends = np.cumsum(shards["samples"].to_numpy())
+        self._starts = np.concatenate([[0], ends]).astype(np.int64)
+        self._recent: Recent[Spans] = Recent(_SPANS, span_bytes)
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self._starts[-1])
 
     @cached_property
     def digest(self) -> str:
         """Digest of the data set's content: names and digests of all shards, in order."""
-        names = [[shard.url.rpartition("/")[2], shard.sha256] for shard in self.shards]
-        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+        names = [url.rpartition("/")[2] for url in self.shards["url"].to_pylist()]
+        pairs = list(zip(names, self.shards["sha256"].to_pylist(), strict=True))
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
-    def chunks(self, size: int) -> npt.NDArray[np.int64]:
-        """Sample counts of the chunks: runs of at most ``size`` samples of one shard."""
-        counts: list[int] = []
-        for shard in self.shards:
-            full, rest = divmod(shard.samples, size)
-            counts += [size] * full + ([rest] if rest else [])
-        return np.asarray(counts, dtype=np.int64)
+    @property
+    def faults(self) -> list[Fault]:
+        """Shards whose reading stopped early, and why."""
+        damaged = self.shards.filter(pc.not_equal(self.shards["fault"], ""))
+        rows = damaged.select(["url", "fault"]).to_pylist()
+        return [Fault(row["url"], "", row["fault"]) for row in rows]
 
-    def entries(self, samples: npt.NDArray[np.int64]) -> list[Entry]:
-        """Look up samples by number, in the order asked."""
-        rows = self.table.take(pa.array(samples)).to_pydict()
-        return [
-            Entry(shard, key, tuple(zip(extensions, offsets, sizes, strict=True)))
-            for shard, key, extensions, offsets, sizes in zip(*rows.values(), strict=True)
-        ]
+    def shard(self, number: int) -> Shard:
+        """One shard."""
+        return Shard(**self.shards.slice(number, 1).to_pylist()[0])
+
+    def url(self, number: int) -> str:
+        """Where a shard is."""
+        return str(self.shards["url"][number].as_py())
+
+    def locate(self, samples: npt.NDArray[np.int64]) -> tuple[Spans, Spans]:
+        """Shard number of each sample, and its place there. [K] int64, twice."""
+        shards = np.searchsorted(self._starts, samples, side="right") - 1
+        return shards, samples - self._starts[shards]
+
+    def first(self, shard: int) -> int:
+        """Number of a shard's first sample."""
+        return int(self._starts[shard])
+
+    def spans(self, shard: int) -> Spans:
+        """First byte, and the byte after the last, of every sample of a shard. [2, N] int64."""
+
+        def load() -> Spans:
+            held = self._held.get(shard)
+            return read_spans(self.shard(shard).entries) if held is None else spans_of(held)
+
+        found = self._recent.get(shard, load)
+        if found.shape[1] != self._starts[shard + 1] - self._starts[shard]:
+            raise DataError(f"{self.shard(shard).entries}: damaged; delete it and run again")
+        return found
+
+    def entries(self, shard: int) -> pa.Table:
+        """Key, byte ranges and members of every sample of a shard."""
+        held = self._held.get(shard)
+        return read_entries(self.shard(shard).entries) if held is None else held
 
     def to_bytes(self) -> bytes:
-        """Serialise as Parquet."""
-        meta = {"version": _VERSION, "shards": [asdict(shard) for shard in self.shards]}
-        table = self.table.replace_schema_metadata({"eagleray": json.dumps(meta)})
+        """Serialise the table of shards as Parquet."""
+        table = self.shards.replace_schema_metadata({"eagleray": json.dumps({"version": _VERSION})})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         return sink.getvalue()
 
-    @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> Index:
-        """Read a serialised index.
 
-        Raises:
-            DataError: Not an index of this version.
-        """
-        try:
-            table = pq.read_table(io.BytesIO(data)).combine_chunks()
-            meta: dict[str, Any] = json.loads((table.schema.metadata or {})[b"eagleray"])
-            version = meta["version"]
-            shards = tuple(Shard(**shard) for shard in meta["shards"])
-            table = table.replace_schema_metadata(None).cast(SCHEMA)
-            samples = sum(shard.samples for shard in shards)
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-            raise DataError(f"{where}: not an index; delete it and run again") from None
-        if version != _VERSION or samples != table.num_rows:
-            raise DataError(f"{where}: an index of another version; delete it and run again")
-        return cls(shards, table)
+def span_bytes(spans: Spans) -> int:
+    """Bytes of spans."""
+    return int(spans.nbytes)
 
 
-def scan_shard(url: str) -> tuple[Shard, pa.Table]:
-    """Read one tar and list its samples: neighbouring members with the same key."""
-    stamp = storage.stamp(url)
-    keys: list[str] = []
-    columns: tuple[list[list[str]], list[list[int]], list[list[int]]] = ([], [], [])
-    with storage.explained(url), storage.open_read(url) as stream:
-        scanner = TarScanner(stream)
-        named = (member for member in scanner if member.extension)
-        for key, group in itertools.groupby(named, key=lambda member: member.key):
-            members: list[TarMember] = list(group)
-            keys.append(key)
-            columns[0].append([member.extension for member in members])
-            columns[1].append([member.offset for member in members])
-            columns[2].append([member.size for member in members])
-    shard = Shard(url, stamp, scanner.size, scanner.digest, len(keys), scanner.fault)
-    number = pa.array(np.zeros(len(keys), dtype=np.int32))
-    return shard, pa.table([number, keys, *columns], schema=SCHEMA)
-
-
-Scan = Callable[[Sequence[str]], Iterable[tuple[Shard, pa.Table]]]
-
-
-def scan_here(urls: Sequence[str]) -> Iterable[tuple[Shard, pa.Table]]:
-    """Scan shards one after the other in this process."""
-    return map(scan_shard, urls)
-
-
-def build_index(urls: Sequence[str], scan: Scan = scan_here, known: Index | None = None) -> Index:
-    """Index shards, scanning only those that ``known`` does not have unchanged.
+def read_index(url: str) -> pa.Table:
+    """Read a table of shards.
 
     Raises:
-        DataError: The shards hold no sample.
+        DataError: Not an index of this version.
     """
-    have = _split(known) if known else {}
-    fresh = [url for url in urls if url not in have or have[url][0].stamp != storage.stamp(url)]
-    have |= {shard.url: (shard, table) for shard, table in scan(fresh)}
-    shards, tables = [], []
-    for number, url in enumerate(urls):
-        shard, table = have[url]
-        shards.append(shard)
-        column = pa.array(np.full(table.num_rows, number, dtype=np.int32))
-        tables.append(table.set_column(0, "shard", column))
-    table = pa.concat_tables(tables).combine_chunks().cast(SCHEMA)
-    if not table.num_rows:
-        raise DataError(f"{_shown(urls)}: no sample in it; {_reason(shards)}")
-    return Index(tuple(shards), table)
+    data = storage.read_bytes(url)
+    try:
+        table = pq.read_table(io.BytesIO(data)).combine_chunks()
+        meta: dict[str, Any] = json.loads((table.schema.metadata or {})[b"eagleray"])
+        version = meta["version"]
+        table = table.replace_schema_metadata(None).cast(SCHEMA) if version == _VERSION else None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise DataError(f"{url}: not an index; delete it and run again") from None
+    if table is None:
+        raise DataError(f"{url}: an index of another version; delete it and run again")
+    return table
 
 
-def _split(index: Index) -> dict[str, tuple[Shard, pa.Table]]:
-    starts = np.cumsum([0, *(shard.samples for shard in index.shards)])
-    return {
-        shard.url: (shard, index.table.slice(int(start), shard.samples))
-        for shard, start in zip(index.shards, starts, strict=False)
-    }
+def scan_here(listed: Sequence[Listed], folder: str) -> Iterable[Scanned]:
+    """Scan shards one after the other in this process."""
+    return (scan_into(url, stamp, folder) for url, stamp in listed)
 
 
-def _shown(urls: Sequence[str]) -> str:
-    return urls[0] if len(urls) == 1 else f"{urls[0]} and {len(urls) - 1} more"
-
-
-def _reason(shards: Sequence[Shard]) -> str:
-    faults = [shard.fault for shard in shards if shard.fault]
-    return faults[0] if faults else "a tar of files named KEY.EXTENSION is needed"
+def scan_into(url: str, stamp: str, folder: str) -> Scanned:
+    """Scan a shard and write its entries to a folder, or return them where there is none."""
+    shard, table = scan_shard(url, stamp)
+    if not folder:
+        return shard, table
+    # Named by content: a pattern that overlaps another one finds the same entries.
+    place = storage.join(folder, f"{shard.sha256[:32]}.parquet")
+    write_entries(place, table)
+    return replace(shard, entries=place), None
 
 
 def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here) -> Index:
-    """Load the index of a data set, building or refreshing it where needed.
+    """Load the index of a data set, scanning shards that are new or have changed.
 
-    It is kept beside the shards, or, where that place is read-only, under ``fallback``.
+    It is kept in ``_eagleray/`` beside the shards, or, where that place is
+    read-only, under ``fallback``.
 
     Args:
         pattern: Brace and glob pattern of the shards.
         fallback: A folder for the index of a read-only data set; None keeps it in memory.
         scan: How to scan the shards that are new.
+
+    Raises:
+        DataError: The shards hold no sample.
+        StorageError: They cannot be listed or read.
     """
-    urls = storage.expand(pattern)
-    name = f"index-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
-    places = [storage.join(urls[0].rpartition("/")[0], "_eagleray", name)]
-    places += [storage.join(fallback, name)] if fallback else []
-    known = next((index for place in places if (index := _load(place)) is not None), None)
-    index = build_index(urls, scan, known)
-    if known is None or index.shards != known.shards:
-        _keep(index, places)
+    listed = storage.listing(pattern)
+    name = f"index{_VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
+    folders = [storage.join(listed[0][0].rpartition("/")[0], _FOLDER)]
+    folders += [storage.join(fallback, _FOLDER)] if fallback else []
+    loaded = [read_index(p) for f in folders if storage.exists(p := storage.join(f, name))]
+    for table in loaded:
+        if _describes(table, listed):
+            return _checked(Index(table), pattern)
+    known = {shard["url"]: Shard(**shard) for table in loaded for shard in table.to_pylist()}
+    return _checked(_refresh(listed, known, folders, name, scan), pattern)
+
+
+def _describes(table: pa.Table, listed: Sequence[Listed]) -> bool:
+    urls, stamps = zip(*listed, strict=True)
+    return bool(
+        table["url"].to_pylist() == list(urls) and table["stamp"].to_pylist() == list(stamps)
+    )
+
+
+def _refresh(
+    listed: Sequence[Listed],
+    known: Mapping[str, Shard],
+    folders: Sequence[str],
+    name: str,
+    scan: Scan,
+) -> Index:
+    fresh = [(u, s) for u, s in listed if u not in known or known[u].stamp != s]
+    folder = next((folder for folder in folders if _writable(folder)), "")
+    have, held = dict(known), {}
+    for shard, table in scan(fresh, folder):
+        have[shard.url] = shard
+        if table is not None:
+            held[shard.url] = table
+    rows = [asdict(have[url]) for url, _ in listed]
+    index = Index(
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        {number: held[url] for number, (url, _) in enumerate(listed) if url in held},
+    )
+    if folder:
+        storage.write_atomic(storage.join(folder, name), index.to_bytes())
     return index
 
 
-def _load(place: str) -> Index | None:
-    return Index.from_bytes(storage.read_bytes(place), place) if storage.exists(place) else None
+def _writable(folder: str) -> bool:
+    probe = storage.join(folder, ".writable")
+    try:
+        storage.write_atomic(probe, b"")
+        storage.remove(probe)
+    except StorageError:
+        return False
+    return True
 
 
-def _keep(index: Index, places: Sequence[str]) -> None:
-    for place in places:
-        try:
-            storage.write_atomic(place, index.to_bytes())
-        except StorageError:
-            continue  # a read-only bucket: the next place will do
-        return
+def _checked(index: Index, pattern: str) -> Index:
+    if not len(index):
+        faults = index.faults
+        reason = faults[0].reason if faults else "a tar of files named KEY.EXTENSION is needed"
+        raise DataError(f"{pattern}: no sample in it; {reason}")
+    return index

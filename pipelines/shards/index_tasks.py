@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
 import ray
 
-from pipelines.shards.index import Shard, scan_shard
+from pipelines.shards.index import Listed, Scanned, scan_into
+
+_AHEAD = 256  # tasks submitted at once: a hundred thousand would only wait
 
 
-def scan_on_cluster(urls: Sequence[str]) -> Iterable[tuple[Shard, pa.Table]]:
-    """Scan shards in parallel by Ray tasks, in the order asked."""
-    task = ray.remote(num_cpus=1, max_retries=3)(scan_shard)
-    scanned: list[tuple[Shard, pa.Table]] = ray.get([task.remote(url) for url in urls])
-    return scanned
+def scan_on_cluster(listed: Sequence[Listed], folder: str) -> Iterator[Scanned]:
+    """Scan shards in parallel by Ray tasks, as they end.
+
+    With a folder each task writes its own entries there: they never pass through the driver.
+    """
+    task = ray.remote(num_cpus=1, max_retries=3)(scan_into)
+    waiting = iter(listed)
+    running = [task.remote(*each, folder) for each in itertools.islice(waiting, _AHEAD)]
+    while running:
+        ended, running = ray.wait(running)
+        yield from ray.get(ended)
+        running += [task.remote(*each, folder) for each in itertools.islice(waiting, len(ended))]

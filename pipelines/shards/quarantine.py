@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core import DataError
 from pipelines.shards import storage
 
 SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("reason", pa.string())])
@@ -33,8 +34,16 @@ def write_quarantine(url: str, faults: Iterable[Mapping[str, Any]]) -> int:
 
 
 def read_quarantine(url: str) -> list[dict[str, str]]:
-    """Read a quarantine file; empty where there is none."""
+    """Read a quarantine file; empty where there is none.
+
+    Raises:
+        DataError: It is damaged.
+    """
     if not storage.exists(url):
         return []
-    rows: list[dict[str, str]] = pq.read_table(io.BytesIO(storage.read_bytes(url))).to_pylist()
+    try:
+        table = pq.read_table(io.BytesIO(storage.read_bytes(url))).select(SCHEMA.names)
+        rows: list[dict[str, str]] = table.cast(SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        raise DataError(f"{url}: damaged; delete it and run again") from None
     return rows

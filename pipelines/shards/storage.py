@@ -5,166 +5,133 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import random
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
-from braceexpand import braceexpand
+from pipelines.core import StorageError
+from pipelines.shards import storage_s3
+from pipelines.shards.storage_faults import (
+    PATIENCE,
+    RETRIES,
+    call,
+    explained,
+    pauses,
+    retried,
+    told,
+)
+from pipelines.shards.storage_listing import expand, listing, stamp, stamp_of
+from pipelines.shards.storage_places import (
+    SHIPPED,
+    is_local,
+    is_s3,
+    join,
+    locate,
+    resolve,
+    timeout,
+)
+from pipelines.shards.storage_ranges import PIECE, read_ranges
+from pipelines.shards.storage_secrets import redact, refuse_secrets
+from pipelines.shards.storage_stream import RangeStream
 
-from pipelines.core import StorageError, nearest
-
-SHIPPED = "eagleray://"
-RETRIES = 4
-_CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
-# What filesystems call a file's version: S3, GCS and Azure, local, others.
-_VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated", "created")
-
-
-def resolve(url: str) -> str:
-    """Turn ``eagleray://emoji/...`` into the place of the shipped data set; leave others alone."""
-    if url.startswith(SHIPPED):
-        return str(Path(__file__).parent.parent / "datasets" / url.removeprefix(SHIPPED))
-    return url
-
-
-@cache
-def _filesystem(protocol: str) -> Any:
-    return fsspec.filesystem(protocol)
-
-
-def locate(url: str) -> tuple[Any, str]:
-    """Return the filesystem of a URL and the path in it.
-
-    Raises:
-        StorageError: The protocol is unknown or its package is not installed.
-    """
-    url = resolve(url)
-    protocol = fsspec.core.split_protocol(url)[0] or "file"
-    try:
-        fs = _filesystem(protocol)
-    except (ValueError, ImportError):
-        known = [name for name in fsspec.available_protocols() if len(name) > 1]
-        raise StorageError(
-            f"{url}: unknown protocol '{protocol}'; {nearest(protocol, known)}"
-        ) from None
-    return fs, fs._strip_protocol(url)
-
-
-def join(url: str, *parts: str) -> str:
-    """Append path parts to a URL."""
-    return posixpath.join(url.rstrip("/") if url != "/" else url, *parts)
-
-
-@contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn a filesystem's exceptions into one line that says what to do.
-
-    Raises:
-        StorageError: The location is missing, full or refused.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise StorageError(f"{url}: does not exist; {_siblings(url)}") from None
-    except PermissionError:
-        raise StorageError(f"{url}: access refused; check permissions or credentials") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"{url}: the disk is full; free some space and run again") from None
-        raise StorageError(f"{url}: {error.strerror or type(error).__name__}") from error
-    except Exception as error:  # remote filesystems let some of their clients' own errors through
-        if _client(error) not in _CLIENTS:
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"{url}: {reason}") from None
-
-
-def _client(error: Exception) -> str:
-    return type(error).__module__.partition(".")[0]
-
-
-def _siblings(url: str) -> str:
-    parent, name = posixpath.split(url.rstrip("/"))
-    try:
-        fs, path = locate(parent or ".")
-        names = [posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False)]
-    except (OSError, StorageError):
-        return "its folder does not exist either"
-    except Exception as error:
-        if _client(error) not in _CLIENTS:
-            raise
-        return "its folder cannot be listed"
-    return nearest(name, names[:1000]) if names else "its folder is empty"
-
-
-def expand(pattern: str) -> list[str]:
-    """List the URLs that a brace and glob pattern names, sorted within each brace alternative.
-
-    Raises:
-        StorageError: Nothing matches, or the braces are not balanced.
-    """
-    urls: list[str] = []
-    try:
-        alternatives = list(braceexpand(pattern))
-    except ValueError:
-        raise StorageError(f"{pattern}: its braces do not pair up") from None
-    for alternative in alternatives:
-        fs, path = locate(alternative)
-        with explained(alternative):
-            hits = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else [path]
-        urls += [fs.unstrip_protocol(hit) for hit in hits]
-    if not urls:
-        raise StorageError(f"{pattern}: no file matches; {_siblings(pattern)}")
-    return [url.removeprefix("file://") for url in urls]
+__all__ = [
+    "RETRIES",
+    "SHIPPED",
+    "StorageError",
+    "exists",
+    "expand",
+    "explained",
+    "is_local",
+    "join",
+    "listing",
+    "locate",
+    "move_in",
+    "names",
+    "open_read",
+    "read_bytes",
+    "read_ranges",
+    "read_tail",
+    "read_text",
+    "redact",
+    "refuse_secrets",
+    "remove",
+    "resolve",
+    "stamp",
+    "timeout",
+    "write_atomic",
+    "write_text",
+]
 
 
 def exists(url: str) -> bool:
     """Whether something is there."""
     fs, path = locate(url)
     with explained(url):
-        return bool(fs.exists(path))
+        try:
+            retried(lambda: call(fs, "info", path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
 def names(url: str) -> list[str]:
     """Names in a folder, sorted; empty where there is no folder."""
     fs, path = locate(url)
     with explained(url):
+        fs.invalidate_cache(path)
         try:
-            fs.invalidate_cache(path)
-            entries = fs.ls(path, detail=False)
+            entries = retried(lambda: call(fs, "ls", path, detail=False, size=PATIENCE))
         except FileNotFoundError:
             return []
-        return sorted(posixpath.basename(entry.rstrip("/")) for entry in entries)
-
-
-def stamp(url: str) -> str:
-    """Size and version of a file (entity tag or time of change), to see whether it changed."""
-    fs, path = locate(url)
-    with explained(url):
-        info = fs.info(path)
-    versions = (info[name] for name in _VERSIONS if info.get(name))
-    return f"{info['size']}:{next(versions, '')}"
+    paths = {entry.rstrip("/") for entry in entries} - {path}  # a folder may be an object too
+    return sorted(posixpath.basename(entry) for entry in paths)
 
 
 def open_read(url: str) -> IO[bytes]:
-    """Open for reading in order."""
+    """Open for reading in order.
+
+    Raises:
+        StorageError: It is missing or refused; also while reading, if it
+            cannot be read on after several tries or was changed meanwhile.
+    """
     fs, path = locate(url)
     with explained(url):
-        stream: IO[bytes] = fs.open(path, "rb")
-        return stream
+        if is_local(fs):
+            return retried(lambda: Path(path).open("rb"))
+        return RangeStream.open(url, fs, path)
 
 
 def read_bytes(url: str) -> bytes:
     """Read a whole file."""
-    with explained(url), open_read(url) as stream:
-        return stream.read()
+    fs, path = locate(url)
+    with explained(url):
+        if is_local(fs):
+            return retried(Path(path).read_bytes)
+        for pause in pauses():
+            data = _read_whole(url, fs, path)
+            if data is not None:
+                return data
+            time.sleep(pause)
+    raise told(url, "changed while it was read; run again")
+
+
+def _read_whole(url: str, fs: Any, path: str) -> bytes | None:
+    """One state of an object; None where another process replaced it meanwhile."""
+    info = retried(lambda: call(fs, "info", path))
+    size = info["size"]
+    if info["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if size is None or 0 < size <= PIECE:
+        # From byte 0: S3's client would ask for the size again to read without a range.
+        data: bytes = retried(lambda: call(fs, "cat_file", path, start=0, size=size or PIECE))
+        return data if size in (None, len(data)) else None
+    (data,) = read_ranges(url, [(0, size)])
+    same = stamp_of(retried(lambda: call(fs, "info", path))) == stamp_of(info)
+    return data if same else None
 
 
 def read_text(url: str) -> str:
@@ -176,53 +143,21 @@ def read_tail(url: str, count: int) -> bytes:
     """Read at most the last ``count`` bytes of a file."""
     fs, path = locate(url)
     with explained(url):
-        return bytes(fs.cat_file(path, start=max(0, int(fs.size(path)) - count)))
+        size = int(retried(lambda: call(fs, "info", path))["size"])
+        if not size or not count:
+            return b""
+        span = {"start": max(0, size - count), "end": size}
+        return bytes(retried(lambda: call(fs, "cat_file", path, size=count, **span)))
 
 
 def remove(url: str) -> None:
     """Remove a file; one that is not there is no error."""
     fs, path = locate(url)
     with explained(url):
-        if fs.exists(path):
-            fs.rm_file(path)
-
-
-def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read byte ranges of one file, several in flight where the filesystem can.
-
-    Args:
-        url: The file.
-        ranges: (start, stop) of each range, in bytes.
-
-    Raises:
-        StorageError: A range could not be read whole after several tries.
-    """
-    fs, path = locate(url)
-    wanted = [(a, b) for a, b in ranges if b > a]  # S3 answers an empty range with the whole file
-    starts = [start for start, _ in wanted]
-    stops = [stop for _, stop in wanted]
-    for attempt in range(RETRIES + 1):
         try:
-            parts: list[bytes] = fs.cat_ranges(
-                [path] * len(wanted), starts, stops, on_error="raise"
-            )
-            if all(len(part) == b - a for part, (a, b) in zip(parts, wanted, strict=True)):
-                found = iter(parts)
-                return [next(found) if b > a else b"" for a, b in ranges]
-            fault: Exception = StorageError(f"{url}: shorter than its index says; re-index it")
+            retried(lambda: call(fs, "rm_file", path))
         except FileNotFoundError:
-            with explained(url):
-                raise
-        except Exception as error:
-            if not isinstance(error, OSError) and _client(error) not in _CLIENTS:
-                raise
-            fault = error
-        if attempt < RETRIES:
-            time.sleep(0.1 * 2**attempt * (0.5 + random.random()))
-    if isinstance(fault, StorageError):
-        raise fault
-    with explained(url):
-        raise fault
+            return
 
 
 def write_atomic(url: str, data: bytes) -> None:
@@ -233,20 +168,15 @@ def write_atomic(url: str, data: bytes) -> None:
     """
     fs, path = locate(url)
     with explained(url):
-        if not is_local(fs):
-            fs.pipe_file(path, data)
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            with partial.open("wb") as stream:
+        if is_local(fs):
+            with _partial(Path(path)) as partial, partial.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        elif is_s3(fs) and len(data) > storage_s3.PART:
+            storage_s3.upload(fs, path, data)
+        else:
+            retried(lambda: call(fs, "pipe_file", path, data, size=len(data)))
 
 
 def write_text(url: str, text: str) -> None:
@@ -262,23 +192,27 @@ def move_in(source: Path, url: str) -> None:
     """
     fs, path = locate(url)
     with explained(url):
-        if not is_local(fs):
-            fs.put_file(str(source), path)
-            source.unlink()
+        if is_local(fs):
+            with source.open("rb") as stream:
+                os.fsync(stream.fileno())
+            with _partial(Path(path)) as partial:
+                shutil.move(source, partial)  # a rename where both are on one disk
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            shutil.move(source, partial)  # a rename where both are on one disk
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        size = source.stat().st_size
+        if is_s3(fs) and size > storage_s3.PART:
+            storage_s3.upload(fs, path, source)
+        else:
+            retried(lambda: call(fs, "put_file", str(source), path, size=size))
+        source.unlink()
 
 
-def is_local(fs: Any) -> bool:
-    """Whether a filesystem is this machine's own."""
-    protocols = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
-    return "file" in protocols
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A hidden file that takes the target's place once it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ name is a label, never a path.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 BLOCK = 512
@@ -31,11 +32,18 @@ class TarMember:
         name: Its name, as written.
         offset: Where its bytes start, from the beginning of the tar.
         size: How many bytes it has.
+        start: Where its first header starts.
     """
 
     name: str
     offset: int
     size: int
+    start: int = field(default=0, compare=False)
+
+    @property
+    def stop(self) -> int:
+        """Where its padding ends."""
+        return self.offset + -(-self.size // BLOCK) * BLOCK
 
     @property
     def key(self) -> str:
@@ -79,7 +87,9 @@ class TarScanner:
     def _members(self) -> Iterator[TarMember]:
         long_name: str | None = None
         records: dict[str, str] = {}
+        start: int | None = None
         while True:
+            start = self.size if start is None else start
             header = self._take(BLOCK)
             if not header or header == bytes(BLOCK):
                 return
@@ -103,7 +113,8 @@ class TarScanner:
             offset = self.size
             self._skip_padded(0 if kind in _HEADER_ONLY else size)
             if kind in _REGULAR and not sparse:
-                yield TarMember(name, offset, size)
+                yield TarMember(name, offset, size, start)
+            start = None
 
     def _take(self, count: int) -> bytes:
         data = self._stream.read(count)
@@ -135,6 +146,49 @@ class TarScanner:
             if not got:
                 raise TarFault("truncated in a member")
             left -= got
+
+
+def unpack(data: bytes) -> tuple[str, dict[str, bytes]]:
+    """Take one sample apart that was cut out of a tar from its first header to its last padding.
+
+    Returns:
+        Its key, and its members' bytes by extension.
+
+    Raises:
+        TarFault: These are not the members of one sample.
+    """
+    key, found, at = None, {}, 0
+    while at < len(data):
+        header = data[at : at + BLOCK]
+        if header[257:262] != b"ustar" or header[156] != 0x30 or header[345]:
+            return _unpack_any(data)  # long names, links and the like
+        try:
+            member = TarMember(
+                header[:100].split(b"\0", 1)[0].decode(), at + BLOCK, int(header[124:135], 8)
+            )
+        except ValueError:
+            return _unpack_any(data)
+        if member.size < 0:
+            return _unpack_any(data)
+        extension = member.extension
+        if extension:
+            if (key is not None and key != member.key) or extension in found:
+                raise TarFault("not one sample")
+            key = member.key
+            found[extension] = data[member.offset : member.offset + member.size]
+        at = member.stop
+    if key is None or at != len(data):
+        raise TarFault("not one sample")
+    return key, found
+
+
+def _unpack_any(data: bytes) -> tuple[str, dict[str, bytes]]:
+    scanner = TarScanner(io.BytesIO(data))
+    members = [member for member in scanner if member.extension]
+    found = {m.extension: data[m.offset : m.offset + m.size] for m in members}
+    if scanner.fault or len(found) != len(members) or len({m.key for m in members}) != 1:
+        raise TarFault(scanner.fault or "not one sample")
+    return members[0].key, found
 
 
 def _checked_size(header: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pipelines import core
-from pipelines.core.source import RawSample
+from pipelines.core.source import Fault, Part, RawSample
 
 _COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (40, 70, 220)}
 _SHAPES = ("circle", "square", "triangle")
@@ -37,10 +37,20 @@ class Synthetic:
         """The config is the content."""
         return f"synthetic-{self._config.model_dump_json()}"
 
-    def chunks(self, size: int) -> npt.NDArray[np.int64]:
-        """Runs of at most ``size`` samples."""
-        full, rest = divmod(self._config.samples, size)
-        return np.array([size] * full + ([rest] if rest else []), dtype=np.int64)
+    @property
+    def parts(self) -> Sequence[Part]:
+        """All of it is one part."""
+        return (Part(self._config.samples),)
+
+    @property
+    def shards(self) -> int:
+        """No file holds it."""
+        return 0
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Nothing of it can be damaged."""
+        return ()
 
     def read(self, samples: npt.NDArray[np.int64]) -> Iterator[RawSample]:
         """Draw samples by number."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import core
-from pipelines.core.source import RawSample
+from pipelines.ahead import Ahead
+from pipelines.core.source import Fault, Part, RawSample
 from pipelines.shards import storage
-from pipelines.shards.index import Entry, Index, Scan, open_index, scan_here
+from pipelines.shards.index import Index, Scan, open_index, scan_here
+from pipelines.shards.tar import TarFault, unpack
+from pipelines.shards.url import Url
 
 _GAP = 64 * 1024  # closer ranges are read as one: a request costs more than these bytes
+_TOGETHER = 64 << 20  # bytes fetched together; three times as many are held
+_SHARDS = 16  # read from at once
+_LARGEST = 1 << 30  # a larger sample is refused: its claim may be all there is to it
+
+Numbers = npt.NDArray[np.int64]
 
 
 class WebDataset:
-    """Image, text and other members of plain tars, read by byte range."""
+    """Image, text, video, audio and other members of plain tars, read by byte range."""
 
     class Config(core.Config):
         """Where the tars are: a URL with ``{0..9}`` braces or ``*`` globs."""
 
-        url: str
+        url: Url
 
     def __init__(self, config: Config, fallback: str | None = None, scan: Scan = scan_here):
         """Open the data set, indexing what is new.
@@ -39,49 +47,105 @@ class WebDataset:
         """Digest over names and content digests of all shards."""
         return self.index.digest
 
-    def chunks(self, size: int) -> npt.NDArray[np.int64]:
-        """Sample counts of runs of at most ``size`` samples of one shard."""
-        return self.index.chunks(size)
+    @property
+    def parts(self) -> Sequence[Part]:
+        """All of it is one part."""
+        return (Part(len(self.index)),)
 
-    def read(self, samples: npt.NDArray[np.int64]) -> Iterator[RawSample]:
-        """Read samples in the order asked; neighbouring byte ranges are read as one."""
-        entries = self.index.entries(samples)
-        members = self._fetch(entries)
-        for place, entry in enumerate(entries):
-            yield RawSample(self.index.shards[entry.shard].url, entry.key, members.pop(place))
+    @property
+    def shards(self) -> int:
+        """How many tars."""
+        return int(self.index.shards.num_rows)
 
-    def _fetch(self, entries: list[Entry]) -> dict[int, dict[str, bytes]]:
-        places: dict[int, list[int]] = defaultdict(list)
-        for place, entry in enumerate(entries):
-            places[entry.shard].append(place)
-        found: dict[int, dict[str, bytes]] = {}
-        for shard, wanted in places.items():
-            spans = {place: _span(entries[place]) for place in wanted}
-            ranges = merge(sorted(set(spans.values())))
-            parts = storage.read_ranges(self.index.shards[shard].url, ranges)
-            starts = np.array([start for start, _ in ranges])
-            for place, (start, _) in spans.items():
-                part = int(np.searchsorted(starts, start, side="right")) - 1
-                base = ranges[part][0]
-                found[place] = {
-                    extension: parts[part][offset - base : offset - base + size]
-                    for extension, offset, size in entries[place].members
-                }
-        return found
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Tars whose reading stopped early when they were indexed."""
+        return self.index.faults
+
+    def read(self, samples: Numbers) -> Iterator[RawSample]:
+        """Read samples in the order asked, fetching the next ones while these are used."""
+        shards, places = self.index.locate(samples)
+        spans = self._spans(shards, places)
+        groups = _groups(spans[1] - spans[0], _TOGETHER)
+        fetched = (self._fetch(shards[g], places[g], spans[:, g]) for g in groups)
+        for group in Ahead(fetched, depth=1) if len(groups) > 1 else fetched:
+            yield from group
+
+    def _spans(self, shards: Numbers, places: Numbers) -> Numbers:
+        spans = np.empty((2, len(shards)), np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            spans[:, here] = self.index.spans(int(shard))[:, places[here]]
+        return spans
+
+    def _fetch(self, shards: Numbers, places: Numbers, spans: Numbers) -> list[RawSample]:
+        """Fetch samples together: neighbours as one range, ranges several in flight."""
+        wanted = np.flatnonzero(spans[1] - spans[0] <= _LARGEST)
+        wanted = wanted[np.lexsort((spans[0, wanted], shards[wanted]))]
+        ranges = merge([(int(shards[w]), int(spans[0, w]), int(spans[1, w])) for w in wanted])
+        urls = {shard: self.index.url(shard) for shard in map(int, np.unique(shards))}
+        parts = _read([(urls[shard], a, b) for shard, a, b in ranges])
+        found: list[RawSample | None] = [None] * len(shards)
+        part = 0
+        for place in map(int, wanted):
+            shard, start, stop = int(shards[place]), int(spans[0, place]), int(spans[1, place])
+            while (shard, start) >= (ranges[part][0], ranges[part][2]):
+                part += 1
+            base = ranges[part][1]
+            found[place] = _sample(urls[shard], parts[part][start - base : stop - base])
+        return [
+            raw or self._refused(int(shard), int(place), int(size))
+            for raw, shard, place, size in zip(
+                found, shards, places, spans[1] - spans[0], strict=True
+            )
+        ]
+
+    def _refused(self, shard: int, place: int, size: int) -> RawSample:
+        key = self.index.entries(shard)["key"][place].as_py()
+        return RawSample(self.index.url(shard), key, {}, f"{size} bytes is too large")
 
 
-def _span(entry: Entry) -> tuple[int, int]:
-    starts = [offset for _, offset, _ in entry.members]
-    stops = [offset + size for _, offset, size in entry.members]
-    return min(starts), max(stops)
+def _read(ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
+    """Read sorted ranges of several files, on object stores of many files at once."""
+    wanted: dict[str, list[tuple[int, int]]] = {}
+    for url, start, stop in ranges:
+        wanted.setdefault(url, []).append((start, stop))
+    if not wanted or storage.is_local(storage.locate(ranges[0][0])[0]):
+        return [part for url, own in wanted.items() for part in storage.read_ranges(url, own)]
+    with ThreadPoolExecutor(min(_SHARDS, len(wanted))) as pool:
+        parts = pool.map(lambda item: storage.read_ranges(*item), wanted.items())
+        return [part for each in parts for part in each]
 
 
-def merge(spans: list[tuple[int, int]], gap: int = _GAP) -> list[tuple[int, int]]:
-    """Join sorted byte ranges that overlap or lie closer than ``gap``."""
-    merged: list[tuple[int, int]] = []
-    for start, stop in spans:
-        if merged and start - merged[-1][1] <= gap:
-            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+def _sample(url: str, data: bytes) -> RawSample:
+    try:
+        key, members = unpack(data)
+    except TarFault as fault:
+        return RawSample(url, "", {}, f"the shard is not what was indexed ({fault})")
+    return RawSample(url, key, members)
+
+
+def _groups(sizes: Numbers, limit: int) -> list[slice]:
+    """Cut samples into runs of at most ``limit`` bytes, or of one sample."""
+    cuts, held = [0], 0
+    for place, size in enumerate(sizes.tolist()):
+        if held and held + size > limit:
+            cuts.append(place)
+            held = 0
+        held += size
+    return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(sizes)], strict=True) if b > a]
+
+
+Range = tuple[int, int, int]
+"""Shard, first byte, and the byte after the last."""
+
+
+def merge(spans: Sequence[Range], gap: int = _GAP) -> list[Range]:
+    """Join sorted byte ranges of a shard that overlap or lie closer than ``gap``."""
+    merged: list[Range] = []
+    for shard, start, stop in spans:
+        if merged and shard == merged[-1][0] and start - merged[-1][2] <= gap:
+            merged[-1] = (shard, merged[-1][1], max(stop, merged[-1][2]))
         else:
-            merged.append((start, stop))
+            merged.append((shard, start, stop))
     return merged

@@ -78,3 +78,33 @@ def test_work_goes_on_while_an_item_is_in_use():
     ahead = iter(Ahead(items(), depth=1))
     assert next(ahead) == 1
     assert second.wait(WAIT)
+
+
+def test_an_item_that_does_not_come_is_an_error_in_the_end():
+    hold = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        hold.wait(WAIT)
+
+    ahead = iter(Ahead(items(), patience=0.1))
+    assert next(ahead) == 1
+    with pytest.raises(TimeoutError, match=r"nothing came for 0 s"):
+        next(ahead)
+    hold.set()
+
+
+def test_a_consumer_that_leaves_ends_the_work():
+    over = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            over.set()
+
+    ahead = iter(Ahead(items()))
+    next(ahead)
+    ahead.close()
+    assert over.wait(WAIT)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core import DataError
-from pipelines.core.source import RawSample
-from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.core.source import Part, RawSample
+from pipelines.reader import DataConfig, Reader, Share, cut, open_source
 from pipelines.sources.synthetic import Synthetic
 
 SIZE = 16
@@ -21,15 +21,15 @@ SIZE = 16
 class Listed:
     """A source over samples in memory that counts what is read of it."""
 
-    digest = "listed"
+    digest, shards, faults = "listed", 1, ()
 
     def __init__(self, samples: Sequence[RawSample]):
         self._samples = samples
         self.reads: list[int] = []
 
-    def chunks(self, size: int) -> np.ndarray:
-        full, rest = divmod(len(self._samples), size)
-        return np.array([size] * full + [rest] * bool(rest), dtype=np.int64)
+    @property
+    def parts(self) -> tuple[Part]:
+        return (Part(len(self._samples)),)
 
     def read(self, samples: np.ndarray) -> Iterator[RawSample]:
         self.reads.append(len(samples))
@@ -110,6 +110,7 @@ def test_a_table_has_typed_columns_and_one_row_a_sample(make):
     assert types == {
         "epoch": "int64",
         "sample": "int64",
+        "key": "string",
         "fault": "string",
         "text.caption": "string",
         "image": f"fixed_size_list<item: uint8>[{SIZE * SIZE * 3}]",
@@ -119,7 +120,7 @@ def test_a_table_has_typed_columns_and_one_row_a_sample(make):
 def test_without_images_there_is_no_image_column(make):
     reader = Reader(make().source, data(size=None), 0)
     (table,) = reader.batches(Share(4, 0, 1, 0, 1))
-    assert table.column_names == ["epoch", "sample", "fault", "text.caption"]
+    assert table.column_names == ["epoch", "sample", "key", "fault", "text.caption"]
 
 
 @pytest.mark.parametrize("bad", [frozenset(), frozenset({0, 3, 4, 11, 19})])
@@ -192,7 +193,7 @@ def test_a_data_set_without_readable_samples_is_an_error(make):
     with pytest.raises(DataError) as caught:
         read(reader, 4, 1, 0, 1)
     text = str(caught.value)
-    assert text.startswith("s.tar: 16 samples tried, none readable; k")
+    assert text.startswith("s.tar: 17 samples tried, none readable; k")
     assert "not a readable image" in text
     assert "\n" not in text
 
@@ -214,11 +215,43 @@ def test_the_batches_of_a_task_are_fetched_together(make):
     assert reader.source.reads == [20]
 
 
+@pytest.mark.parametrize("rows", [1, 5, 8, 30, 1000])
+@pytest.mark.parametrize(("rank", "workers"), [(0, 1), (1, 2), (3, 4)])
+def test_the_parts_of_a_share_are_the_share(make, rows, rank, workers):
+    order, share = make(count=50).order, Share(8, rank, workers, 3, 40)
+    parts = list(cut(share, order, rows))
+    covered = [row for part in parts for row in range(part.start, part.stop)]
+    assert covered == list(range(3 * share.local, 40 * share.local))
+    assert all(0 < part.stop - part.start <= rows for part in parts)
+    positions = [p for part in parts for a, b in part.batches() for p in range(a, b)]
+    assert positions == [p for batch in range(3, 40) for p in range(*share.positions(batch))]
+
+
+def test_one_workers_parts_end_with_windows_so_that_each_byte_is_fetched_once(make):
+    order = make(count=48).order  # windows of 8 samples
+    parts = list(cut(Share(6, 0, 1, 0, 24), order, 20))
+    assert [(part.start, part.stop) for part in parts][:3] == [(0, 16), (16, 32), (32, 48)]
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 200))
+def test_rows_and_positions_are_each_others_inverse(workers, local, row):
+    for rank in range(workers):
+        share = Share(workers * local, rank, workers, 0, 100)
+        position = share.position(row)
+        assert share.row(position) == row
+        assert share.positions(row // local)[0] <= position < share.positions(row // local)[1]
+        # Of a position that is another worker's, the next row of this one.
+        after = next(p for p in range(position, position + 2 * share.global_batch) if p != position)
+        assert share.row(after) in (row, row + 1)
+
+
 def test_decoding_is_lazy_so_that_the_first_batch_comes_early(make, monkeypatch):
     reader = make()
     decoded: list[str] = []
-    decode = reader._decode
-    monkeypatch.setattr(reader, "_decode", lambda raw: decoded.append(raw.key) or decode(raw))
+    fill = reader._decode.fill
+    monkeypatch.setattr(
+        reader._decode, "fill", lambda raw, *rest: decoded.append(raw.key) or fill(raw, *rest)
+    )
     tables = reader.batches(Share(4, 0, 1, 0, 5))
     next(tables)
     assert len(decoded) == 4
@@ -234,4 +267,4 @@ def test_a_reader_pickles_after_use():
 
 def test_a_source_is_opened_by_its_config():
     source = open_source(Synthetic.Config(samples=3, size=SIZE), fallback="unused")
-    assert source.chunks(2).tolist() == [2, 1]
+    assert list(source.parts) == [Part(3)]

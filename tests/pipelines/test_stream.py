@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipelines import stream as module
 from pipelines.reader import DataConfig, Reader, Share
 from pipelines.sources.synthetic import Synthetic
-from pipelines.stream import ReaderConfig, _rebatch, split, stream, stream_here
+from pipelines.stream import ReaderConfig, _rebatch, stream, stream_here
 
 
 def make_reader(samples: int = 20) -> Reader:
@@ -26,16 +26,6 @@ def make_reader(samples: int = 20) -> Reader:
 def same(found: list[pa.Table], expected: list[pa.Table]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(a.combine_chunks().equals(b.combine_chunks()) for a, b in pairs)
-
-
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 12))
-def test_the_parts_of_a_share_are_the_share(start, length, batches):
-    share = Share(8, 1, 2, start, start + length)
-    parts = split(share, batches)
-    covered = [batch for part in parts for batch in range(part.start, part.stop)]
-    assert covered == list(range(start, start + length))
-    assert all(0 < part.stop - part.start <= batches for part in parts)
-    assert all((part.global_batch, part.rank, part.world_size) == (8, 1, 2) for part in parts)
 
 
 @given(st.lists(st.integers(0, 9), max_size=15), st.integers(1, 7))

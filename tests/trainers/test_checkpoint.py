@@ -13,6 +13,7 @@ from trainers.checkpoint import (
     MANIFEST,
     MODEL,
     Commit,
+    Place,
     State,
     commit,
     commit_at,
@@ -38,8 +39,7 @@ def engine(seed: int = 0) -> TorchEngine:
 def state(samples: int) -> State:
     return State(
         samples=samples,
-        epoch=0,
-        position=samples,
+        cursors=(Place(epoch=0, position=samples),),
         clock={"train": 1.5},
         world_size=1,
         zero_stage=0,

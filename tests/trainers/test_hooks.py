@@ -55,10 +55,10 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     assert 0 < pause < 5
     assert Path(quarantine_url(str(tmp_path))).exists()
     assert read_clock(str(tmp_path)).train == 4.0
-    from trainers.checkpoint import open_commit
+    from trainers.checkpoint import Place, open_commit
 
     made = open_commit(request.checkpoint)
     assert made.digest == request.digest
     assert made.state().clock["train"] == 3.0
-    assert (made.state().epoch, made.state().position) == (0, 80)
+    assert made.state().cursors == (Place(epoch=0, position=80),)
     assert {"recipe.yaml", "tokenizer.json", "model.safetensors", "state.json"} < set(made.files)

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipelines import core
+from pipelines.shards.url import Url
 from trainers.core.evaluation import Cell, Encoders, EvaluationData, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, names_row, picture, pictures_row
 from trainers.labels import Name, distinct, encode, filled, hash_order
@@ -40,7 +41,7 @@ class Retrieval:
         """
 
         name: Name
-        data: str
+        data: Url
         caption: str = "txt"
         template: Template = "{}"
         gallery: int = Field(12, ge=0)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipelines import core
+from pipelines.shards.url import Url
 from trainers.core.evaluation import Encoders, EvaluationData, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, choose, names_row, picture
 from trainers.labels import Name, distinct, encode, filled
@@ -35,7 +36,7 @@ class ZeroShot:
         """
 
         name: Name
-        data: str
+        data: Url
         caption: str = "txt"
         templates: tuple[Template, ...] = Field(
             ("{}", "a picture of {}", "a photo of {}"), min_length=1

@@ -43,7 +43,11 @@ class Holder(Config):
         (Model, {"image": {"depth": 0, "widht": 1}}, "image.widht: unknown key"),
         (Model, {1: 2}, "recipe: 1: Keys should be strings"),
         (Holder, {"source": {"kind": "synthetc"}}, "source.kind: unknown kind 'synthetc'; did you"),
-        (Holder, {"source": {"samples": 3}}, "recipe: source.kind: needs a kind; valid: synthetic"),
+        (
+            Holder,
+            {"source": {"samples": 3}},
+            "source.kind: needs a kind; valid: mixture, synthetic",
+        ),
         (Holder, {"source": 3}, "recipe: source.kind: needs a kind"),
         (Holder, {}, "recipe: source: Field required"),
         (

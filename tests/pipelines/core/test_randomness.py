@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import order
+from pipelines.core import permutation
 from pipelines.core.randomness import integers, mix, normal, sample_keys, uniform
 
 MASK = (1 << 64) - 1
@@ -52,7 +52,7 @@ def test_mix_is_the_same_in_torch_in_numpy_and_in_python(values):
     numbers = np.array(values, np.int64)
     expected = [reference_mix(value & MASK) for value in values]
     assert unsigned(mix(torch.from_numpy(numbers))) == expected
-    assert order.mix(numbers.view(np.uint64)).tolist() == expected
+    assert permutation.mix(numbers.view(np.uint64)).tolist() == expected
 
 
 @given(seed=INT64, epoch=st.integers(0, 1 << 40), sample=st.integers(0, 1 << 62))

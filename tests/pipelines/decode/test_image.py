@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageOps
 
-from pipelines.decode import image as module
-from pipelines.decode.image import decode_image
+from pipelines.decode import image as image_module
+from pipelines.decode.image import decode_image, decode_image_into
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -25,6 +26,23 @@ def gradient(width: int = 24, height: int = 24) -> Image.Image:
     green = np.tile(np.linspace(0, 255, height)[:, None], (1, width))
     pixels = np.stack([red, green, np.full_like(red, 30)], axis=-1)
     return Image.fromarray(pixels.astype(np.uint8))
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Noise with the spectrum of photographs: amplitudes fall with the frequency."""
+    chance = np.random.default_rng(0)
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    fall = np.maximum(np.hypot(down, across), 1 / max(width, height)) ** -1.3
+    planes = []
+    for _ in range(3):
+        plane = np.fft.irfft2(
+            fall * np.exp(2j * np.pi * chance.random(fall.shape)), (height, width)
+        )
+        planes.append(128 + 45 * (plane - plane.mean()) / plane.std())
+    return Image.fromarray(np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8))
+
+
+JPEG = encode(gradient(), "JPEG")
 
 
 def solid(colour: tuple[int, ...], mode: str = "RGB") -> Image.Image:
@@ -149,11 +167,28 @@ def test_a_cut_image_is_refused(format):
         decode_image(data[: len(data) // 2], 8)
 
 
+def test_a_jpeg_that_ends_early_anywhere_is_refused():
+    data = encode(gradient(200, 200), "JPEG")
+    for share in (0.3, 0.5, 0.7, 0.9, 0.97):
+        with pytest.raises(ValueError, match="not a readable image"):
+            decode_image(data[: round(share * len(data))], 16)
+
+
 def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
-    monkeypatch.setattr(module, "MAX_PIXELS", 23 * 24)
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 23 * 24)
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(ValueError, match=r"^24x24 pixels is too large$"):
         decode_image(encode_before(gradient()), 8)
+    with pytest.raises(ValueError, match=r"^24x24 pixels is too large$"):
+        decode_image(JPEG, 8)
+
+
+def test_a_jpeg_of_endless_scans_is_refused(monkeypatch):
+    monkeypatch.setattr(image_module, "MAX_SCANS", 2)
+    decode_image(encode(gradient(), "JPEG"), 8)
+    with pytest.raises(ValueError, match="scans is too slow"):
+        decode_image(encode(gradient(), "JPEG", progressive=True), 8)
 
 
 def encode_before(picture: Image.Image) -> bytes:
@@ -210,3 +245,65 @@ def test_whatever_a_decoder_raises_is_a_value_error(monkeypatch, error):
     monkeypatch.setattr(ImageOps, "exif_transpose", broken)
     with pytest.raises(ValueError, match=f"not a readable image \\({type(error).__name__}\\)"):
         decode_image(encode(gradient()), 8)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_an_image_goes_straight_into_its_row(format):
+    batch = np.zeros((3, 16, 16, 3), np.uint8)
+    data = encode(photograph(100, 70), format)
+    decode_image_into(data, batch[1])
+    assert np.array_equal(batch[1], decode_image(data, 16))
+    assert not batch[0].any()
+    assert not batch[2].any()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_has_the_pixels_that_pillow_gives(mode, options):
+    picture = photograph(64, 64).convert(mode)
+    data = encode(picture, "JPEG", quality=90, **options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(decode_image(data, 64) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGB"])
+def test_other_colours_of_jpeg_are_left_to_pillow(mode):
+    picture = photograph(64, 64).convert(mode)
+    data = encode(picture, "JPEG", quality=90, **({"keep_rgb": True} if mode == "RGB" else {}))
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(decode_image(data, 64), expected)
+
+
+@pytest.mark.parametrize("size", [64, 83, 84, 100, 112, 167, 168, 224, 300])
+@pytest.mark.parametrize(("width", "height"), [(448, 336), (336, 448)])
+def test_a_jpeg_decoded_at_a_fraction_looks_as_if_it_was_not(size, width, height):
+    picture = photograph(width, height)
+    data = encode(picture, "JPEG", quality=95, subsampling=0)
+    box = ((width - 336) // 2, (height - 336) // 2, (width + 336) // 2, (height + 336) // 2)
+    expected = picture.resize((size, size), Image.Resampling.BILINEAR, box)
+    error = np.abs(decode_image(data, size).astype(int) - np.asarray(expected).astype(int))
+    assert error.mean() < 3.0  # a crop that is two pixels off gives 4.7 and more
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_turned_like_a_small_one(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = gradient(300, 200)
+    data = encode(picture, "JPEG", quality=95, exif=exif)
+    picture.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(picture)
+    left, top = (upright.width - 200) // 2, (upright.height - 200) // 2
+    expected = upright.resize((32, 32), box=(left, top, left + 200, top + 200))
+    error = np.abs(decode_image(data, 32).astype(int) - np.asarray(expected).astype(int))
+    assert error.mean() < 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+def test_an_orientation_that_does_not_exist_changes_nothing(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(
+        decode_image(encode(gradient(), "JPEG", exif=exif), 24),
+        decode_image(encode(gradient(), "JPEG"), 24),
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.decode import text as module
-from pipelines.decode.text import decode_text
+from pipelines.decode.text import decode_field, decode_text, decode_texts, load_json
 
 LABEL = {
     "group": "animals",
@@ -100,3 +100,75 @@ def test_any_json_value_gives_a_text_for_arrow_or_a_value_error(value):
     except ValueError:
         return
     pa.array([text], pa.string())
+
+
+CAPTIONS = {
+    "captions": ["a ray", "  an eagle ray ", "", "fish"],
+    "one": "a ray",
+    "numbers": [1, 2.5],
+    "empty": [],
+    "blank": [" ", "\n"],
+    "holes": ["a ray", None],
+    "nested": [["a", "b"]],
+    "dict": {"a": 1},
+}
+LISTS = {"txt": b"a ray\n\n an eagle ray \r\nfish\n", "json": json.dumps(CAPTIONS).encode()}
+
+
+@pytest.mark.parametrize(
+    ("field", "texts"),
+    [
+        ("txt[]", ["a ray", "an eagle ray", "fish"]),
+        ("json.captions[]", ["a ray", "an eagle ray", "fish"]),
+        ("json.one[]", ["a ray"]),
+        ("json.numbers[]", ["1", "2.5"]),
+        ("json.nested[]", ["a, b"]),
+    ],
+)
+def test_a_field_in_brackets_is_a_list_of_texts(field, texts):
+    assert decode_field(LISTS, field) == texts
+
+
+def test_a_field_without_brackets_is_one_text():
+    assert decode_field(LISTS, "json.numbers") == "1, 2.5"
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("json.empty[]", r"no text in 'json\.empty'"),
+        ("json.blank[]", r"no text in 'json\.blank'"),
+        ("json.holes[]", "member 'json' has no value 'holes'"),
+        ("json.dict[]", "member 'json' has no value 'dict'"),
+        ("json.nothing[]", "member 'json' has no value 'nothing'"),
+        ("caption[]", "no member 'caption', has json, txt"),
+        ("txt.a[]", r"member 'txt' is not valid \(JSONDecodeError\)"),
+    ],
+)
+def test_a_list_without_texts_says_so(field, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        decode_field(LISTS, field)
+
+
+@given(st.binary(max_size=60), st.sampled_from(["txt", "txt.a"]))
+def test_any_bytes_give_texts_for_arrow_or_a_value_error(data, field):
+    try:
+        texts = decode_texts({"txt": data}, field)
+    except ValueError:
+        return
+    assert texts
+    assert all(text == text.strip() != "" for text in texts)
+    pa.array(texts, pa.string())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000])
+def test_damaged_json_is_a_value_error(data):
+    with pytest.raises(ValueError, match=r"^member 'json' is not valid \("):
+        load_json({"json": data}, "json")
+
+
+def test_too_long_json_is_refused(monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 4)
+    assert load_json({"json": b"1234"}, "json") == 1234
+    with pytest.raises(ValueError, match="5 bytes, too many"):
+        load_json({"json": b"12345"}, "json")

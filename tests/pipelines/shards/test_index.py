@@ -1,29 +1,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import pickle
 import random
 import shutil
+import tarfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.core import DataError, StorageError
+from pipelines.core.source import Fault
 from pipelines.shards import index as module
 from pipelines.shards import storage
-from pipelines.shards.index import (
-    Index,
-    Shard,
-    build_index,
-    open_index,
-    scan_here,
-    scan_shard,
-)
+from pipelines.shards.entries import Shard
+from pipelines.shards.index import Index, Listed, Scanned, open_index, read_index, scan_here
 
 
 class Counting:
@@ -32,14 +29,39 @@ class Counting:
     def __init__(self) -> None:
         self.urls: list[str] = []
 
-    def __call__(self, urls: Sequence[str]) -> list[tuple[Shard, pa.Table]]:
-        self.urls += [url.rpartition("/")[2] for url in urls]
+    def __call__(self, listed: Sequence[Listed], folder: str) -> list[Scanned]:
+        self.urls += [url.rpartition("/")[2] for url, _ in listed]
         # In another order than asked: the caller may not rely on it.
-        return list(scan_here(urls))[::-1]
+        return list(scan_here(listed, folder))[::-1]
 
     def take(self) -> list[str]:
         taken, self.urls = sorted(self.urls), []
         return taken
+
+
+def keys(index: Index) -> list[str]:
+    return [
+        key
+        for number in range(index.shards.num_rows)
+        for key in index.entries(number)["key"].to_pylist()
+    ]
+
+
+def counts(index: Index) -> list[int]:
+    return index.shards["samples"].to_pylist()
+
+
+def same(found: Index, expected: Index) -> bool:
+    """Whether two indexes describe the same samples, wherever their entries are kept."""
+    described = [index.shards.drop(["entries"]) for index in (found, expected)]
+    return (
+        described[0].equals(described[1])
+        and keys(found) == keys(expected)
+        and all(
+            np.array_equal(found.spans(number), expected.spans(number))
+            for number in range(found.shards.num_rows)
+        )
+    )
 
 
 @pytest.fixture
@@ -59,78 +81,45 @@ def shards(tmp_path: Path, make_tar) -> Path:
     return tmp_path / "data"
 
 
-def members(index: Index, sample: int) -> dict[str, bytes]:
-    (entry,) = index.entries(np.array([sample]))
-    data = Path(index.shards[entry.shard].url).read_bytes()
-    return {ext: data[offset : offset + size] for ext, offset, size in entry.members}
-
-
 def test_an_index_gives_every_sample_its_place(shards):
     index = open_index(f"{shards}/*.tar")
     assert len(index) == 8
-    assert [shard.samples for shard in index.shards] == [3, 1, 4]
-    entries = index.entries(np.array([7, 0, 3, 3]))
-    assert [entry.key for entry in entries] == ["2-3", "0-0", "1-0", "1-0"]
-    assert members(index, 3) == {"txt": b"text 1 0", "cls": b"0"}
-    assert members(index, 7) == {"txt": b"text 2 3", "cls": b"3"}
-    for shard in index.shards:
+    assert counts(index) == [3, 1, 4]
+    numbers, places = index.locate(np.array([7, 0, 3, 3]))
+    assert (numbers.tolist(), places.tolist()) == ([2, 0, 1, 1], [3, 0, 0, 0])
+    assert keys(index) == ["0-0", "0-1", "0-2", "1-0", "2-0", "2-1", "2-2", "2-3"]
+    assert [index.first(number) for number in range(3)] == [0, 3, 4]
+    for number in range(3):
+        shard = index.shard(number)
         data = Path(shard.url).read_bytes()
         assert (shard.size, shard.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-        assert shard.fault is None
+        assert shard.fault == ""
+        assert index.url(number) == shard.url
 
 
-def test_neighbouring_members_with_one_key_are_one_sample(tmp_path, tar_bytes):
-    names = ["a.jpg", "a.txt", "a.seg.png", "readme", "b.jpg", "dir/b.jpg", "a.jpg"]
-    file = tmp_path / "x.tar"
-    file.write_bytes(tar_bytes([(name, b"1") for name in names]))
-    shard, table = scan_shard(str(file))
-    assert table["key"].to_pylist() == ["a", "b", "dir/b", "a"]
-    assert table["extensions"].to_pylist()[0] == ["jpg", "txt", "seg.png"]
-    assert shard.samples == 4
-
-
-def test_a_file_without_extension_does_not_cut_a_sample_in_two(tmp_path, tar_bytes):
-    names = ["a.jpg", "LICENSE", "a.txt"]
-    file = tmp_path / "x.tar"
-    file.write_bytes(tar_bytes([(name, b"1") for name in names]))
-    assert scan_shard(str(file))[1]["extensions"].to_pylist() == [["jpg", "txt"]]
-
-
-def test_what_macos_adds_to_a_tar_is_neither_a_sample_nor_a_cut(tmp_path, tar_bytes):
-    names = ["./._a.jpg", "./a.jpg", "./._a.txt", "./a.txt", "./.DS_Store"]
-    file = tmp_path / "x.tar"
-    file.write_bytes(tar_bytes([(name, b"1") for name in names]))
-    _, table = scan_shard(str(file))
-    assert table["key"].to_pylist() == ["./a"]
-    assert table["extensions"].to_pylist() == [["jpg", "txt"]]
+def test_spans_cut_out_whole_members(shards):
+    index = open_index(f"{shards}/*.tar")
+    data = Path(index.url(2)).read_bytes()
+    spans = index.spans(2)
+    assert spans.dtype == np.int64
+    for place, (start, stop) in enumerate(spans.T.tolist()):
+        with tarfile.open(fileobj=io.BytesIO(data[start:stop])) as tar:
+            assert tar.getnames() == [f"2-{place}.txt", f"2-{place}.cls"]
 
 
 def test_a_damaged_tail_keeps_what_came_before_it(shards):
     file = shards / "train-2.tar"
     file.write_bytes(file.read_bytes()[: 4 * 1024 + 100])
     index = open_index(f"{shards}/*.tar")
-    assert [shard.samples for shard in index.shards] == [3, 1, 2]
-    assert index.shards[2].fault == "truncated in a header"
+    assert counts(index) == [3, 1, 2]
+    assert index.faults == [Fault(str(file), "", "truncated in a header")]
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 9))
-def test_chunks_are_runs_of_one_shard(samples, size):
-    table = pa.table({"shard": pa.array([], pa.int32())})
-    shards = tuple(Shard(f"/{i}", "", 0, "", count) for i, count in enumerate(samples))
-    chunks = Index(shards, table).chunks(size)
-    assert chunks.dtype == np.int64
-    assert chunks.sum() == sum(samples)
-    assert all(0 < chunk <= size for chunk in chunks)
-    ends = set(np.cumsum(chunks).tolist())
-    assert set(np.cumsum([count for count in samples if count]).tolist()) <= ends
-    assert len(chunks) == sum(-(-count // size) for count in samples)
-
-
-def test_an_index_round_trips_through_bytes(shards):
+def test_an_index_pickles_and_still_finds_its_entries(shards):
     index = open_index(f"{shards}/*.tar")
-    again = Index.from_bytes(index.to_bytes(), "here")
-    assert again.shards == index.shards
-    assert again.table.equals(index.table)
+    index.spans(0)
+    again = pickle.loads(pickle.dumps(index))
+    assert same(again, index)
     assert again.digest == index.digest
 
 
@@ -139,8 +128,7 @@ def test_the_second_opening_scans_nothing(shards, scan):
     assert scan.take() == ["train-0.tar", "train-1.tar", "train-2.tar"]
     second = open_index(f"{shards}/*.tar", scan=scan)
     assert scan.take() == []
-    assert second.shards == first.shards
-    assert second.table.equals(first.table)
+    assert same(second, first)
 
 
 def test_an_unchanged_index_is_not_written_again(shards, monkeypatch):
@@ -156,9 +144,11 @@ def test_only_new_and_changed_shards_are_scanned_again(shards, scan, make_tar):
     make_tar(shards / "train-1.tar", {"x": {"txt": b"changed"}, "y": {"txt": b"more"}})
     refreshed = open_index(f"{shards}/*.tar", scan=scan)
     assert scan.take() == ["train-00.tar", "train-1.tar"]
-    fresh = build_index(storage.expand(f"{shards}/*.tar"))
-    assert refreshed.table.equals(fresh.table)
+    shutil.rmtree(shards / "_eagleray")
+    fresh = open_index(f"{shards}/*.tar")
+    assert same(refreshed, fresh)
     assert refreshed.digest == fresh.digest
+    scan.take()
     open_index(f"{shards}/*.tar", scan=scan)
     assert scan.take() == []
 
@@ -181,10 +171,7 @@ def test_a_removed_shard_leaves_the_index(shards, scan):
     index = open_index(f"{shards}/*.tar", scan=scan)
     assert scan.take() == []
     assert len(index) == 5
-    assert (
-        index.entries(np.array([0]))[0]
-        == build_index(storage.expand(f"{shards}/*.tar")).entries(np.array([0]))[0]
-    )
+    assert keys(index) == ["1-0", "2-0", "2-1", "2-2", "2-3"]
 
 
 def test_the_digest_follows_the_content_and_not_the_place(shards, tmp_path):
@@ -199,16 +186,22 @@ def test_the_digest_follows_the_content_and_not_the_place(shards, tmp_path):
 
 def test_brace_patterns_keep_their_order(shards):
     index = open_index(f"{shards}/train-{{2,0}}.tar")
-    assert [Path(shard.url).name for shard in index.shards] == ["train-2.tar", "train-0.tar"]
-    keys = [entry.key for entry in index.entries(np.arange(7))]
-    assert keys == ["2-0", "2-1", "2-2", "2-3", "0-0", "0-1", "0-2"]
+    names = [Path(url).name for url in index.shards["url"].to_pylist()]
+    assert names == ["train-2.tar", "train-0.tar"]
+    assert keys(index) == ["2-0", "2-1", "2-2", "2-3", "0-0", "0-1", "0-2"]
 
 
 def test_two_patterns_over_one_folder_have_their_own_index(shards):
     assert len(open_index(f"{shards}/train-0.tar")) == 3
     assert len(open_index(f"{shards}/*.tar")) == 8
     assert len(open_index(f"{shards}/train-0.tar")) == 3
-    assert len(list((shards / "_eagleray").iterdir())) == 2
+    assert len(list((shards / "_eagleray").glob("index*"))) == 2
+
+
+def test_patterns_that_overlap_share_their_entries(shards):
+    open_index(f"{shards}/train-0.tar")
+    open_index(f"{shards}/*.tar")
+    assert len(list((shards / "_eagleray").iterdir())) == 2 + 3
 
 
 def test_an_index_lives_on_an_object_store_too(memory, tar_bytes, scan):
@@ -221,16 +214,20 @@ def test_an_index_lives_on_an_object_store_too(memory, tar_bytes, scan):
 # --- a read-only data set -----------------------------------------------------------------
 
 
-@pytest.fixture
-def read_only(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def refuse_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = storage.write_atomic
 
     def refuse(url: str, data: bytes) -> None:
-        if url.startswith(str(shards)):
+        if url.startswith(str(folder)):
             raise StorageError(f"{url}: access refused")
         write(url, data)
 
     monkeypatch.setattr(module.storage, "write_atomic", refuse)
+
+
+@pytest.fixture
+def read_only(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    refuse_writes(shards, monkeypatch)
     return shards
 
 
@@ -241,6 +238,18 @@ def test_a_read_only_data_set_keeps_its_index_in_the_fallback(read_only, tmp_pat
     assert open_index(f"{read_only}/*.tar", fallback, scan).digest == first.digest
     assert scan.take() == []
     assert not (read_only / "_eagleray").exists()
+
+
+def test_a_read_only_data_set_with_an_old_index_is_scanned_once_more_only(
+    shards, monkeypatch, tmp_path, scan, make_tar
+):
+    open_index(f"{shards}/*.tar")
+    make_tar(shards / "train-3.tar", {"new": {"txt": b"added later"}})
+    refuse_writes(shards, monkeypatch)
+    for expected in (["train-3.tar"], []):
+        index = open_index(f"{shards}/*.tar", str(tmp_path / "run"), scan)
+        assert scan.take() == expected
+        assert keys(index)[-1] == "new"
 
 
 def test_without_a_fallback_a_read_only_data_set_is_indexed_in_memory(read_only, scan):
@@ -259,7 +268,6 @@ def test_an_empty_tar_is_an_error(tmp_path, make_tar, tar_bytes):
     assert str(caught.value) == (
         f"{tmp_path}/empty.tar: no sample in it; a tar of files named KEY.EXTENSION is needed"
     )
-    assert not (tmp_path / "_eagleray").exists()
 
 
 def test_a_tar_of_files_without_extension_is_an_error(tmp_path, tar_bytes):
@@ -271,18 +279,19 @@ def test_a_tar_of_files_without_extension_is_an_error(tmp_path, tar_bytes):
 def test_shards_that_are_not_tars_say_why(tmp_path):
     for number in range(3):
         (tmp_path / f"x-{number}.tar").write_bytes(b"not a tar at all" * 100)
-    with pytest.raises(DataError, match=r"x-0\.tar and 2 more: no sample in it; not a tar header"):
+    with pytest.raises(DataError, match=r"\*\.tar: no sample in it; not a tar header"):
         open_index(f"{tmp_path}/*.tar")
 
 
 def test_one_bad_shard_among_good_ones_is_kept_with_its_fault(shards):
     (shards / "train-1.tar").write_bytes(b"garbage" * 200)
     index = open_index(f"{shards}/*.tar")
-    assert [shard.samples for shard in index.shards] == [3, 0, 4]
-    assert [entry.shard for entry in index.entries(np.array([2, 3]))] == [0, 2]
-    assert "not a tar header" in (index.shards[1].fault or "")
-    assert index.chunks(2).tolist() == [2, 1, 2, 2]
-    assert open_index(f"{shards}/*.tar").table.equals(index.table)
+    assert counts(index) == [3, 0, 4]
+    assert index.locate(np.array([2, 3]))[0].tolist() == [0, 2]
+    (fault,) = index.faults
+    assert (fault.shard, fault.key) == (str(shards / "train-1.tar"), "")
+    assert "not a tar header" in fault.reason
+    assert same(open_index(f"{shards}/*.tar"), index)
 
 
 def test_no_match_names_the_nearest_file(shards):
@@ -294,69 +303,88 @@ def test_no_match_names_the_nearest_file(shards):
 
 def one_line(error: pytest.ExceptionInfo[DataError], where: str) -> None:
     assert str(error.value).startswith(f"{where}: ")
-    assert str(error.value).endswith("delete it and run again")
+    assert "delete it and run" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def table_of_shards(folder: Path) -> Path:
+    (file,) = (folder / "_eagleray").glob("index*")
+    return file
 
 
 def test_a_damaged_index_file_is_an_error_that_names_it(shards):
     open_index(f"{shards}/*.tar")
-    (file,) = (shards / "_eagleray").iterdir()
+    file = table_of_shards(shards)
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(DataError) as caught:
         open_index(f"{shards}/*.tar")
     one_line(caught, str(file))
 
 
-def test_damage_anywhere_in_an_index_is_an_index_or_an_error_of_one_line(shards):
+def test_damaged_entries_are_an_error_that_names_them(shards):
+    index = open_index(f"{shards}/*.tar")
+    place = index.shard(2).entries
+    other = Path(index.shard(0).entries).read_bytes()
+    for damage in (b"nothing of the kind", other):  # of another shard: another count of samples
+        Path(place).write_bytes(damage)
+        with pytest.raises(DataError) as caught:
+            open_index(f"{shards}/*.tar").spans(2)
+        one_line(caught, place)
+
+
+def test_damage_anywhere_in_an_index_is_an_index_or_an_error_of_one_line(shards, tmp_path):
     whole = open_index(f"{shards}/*.tar").to_bytes()
     chance = random.Random(0)
     refused: list[str] = []
+    file = tmp_path / "index.parquet"
     for turn in range(400):
         data = bytearray(whole)
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         if turn % 4 == 0:
             del data[chance.randrange(len(data)) :]
+        file.write_bytes(data)
         try:
-            Index.from_bytes(bytes(data), "here")
+            read_index(str(file))
         except DataError as error:
             refused.append(str(error))
     assert len(refused) > 100
     assert all(text.endswith("delete it and run again") for text in refused)
 
 
-@pytest.mark.parametrize(
-    "meta",
-    [
-        None,
-        b"not json",
-        b"[]",
-        b"{}",
-        b'{"version": 1}',
-        b'{"version": 1, "shards": 3}',
-        b'{"version": 1, "shards": [{"url": "x"}]}',
-        b'{"shards": []}',
-    ],
-)
-def test_parquet_without_the_index_metadata_is_not_an_index(shards, meta):
+@pytest.mark.parametrize("meta", [None, b"not json", b"[]", b"{}", b"3"])
+def test_parquet_without_the_index_metadata_is_not_an_index(shards, tmp_path, meta):
     index = open_index(f"{shards}/*.tar")
-    table = index.table.replace_schema_metadata({"eagleray": meta} if meta else None)
-    sink = pa.BufferOutputStream()
-    module.pq.write_table(table, sink)
+    table = index.shards.replace_schema_metadata({"eagleray": meta} if meta else None)
+    module.pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(DataError) as caught:
-        Index.from_bytes(sink.getvalue().to_pybytes(), "here")
-    one_line(caught, "here")
+        read_index(str(tmp_path / "x.parquet"))
+    one_line(caught, str(tmp_path / "x.parquet"))
+
+
+def test_a_table_with_other_columns_is_not_an_index(tmp_path):
+    table = pa.table({"x": [1]}).replace_schema_metadata({"eagleray": '{"version": 2}'})
+    module.pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="not an index"):
+        read_index(str(tmp_path / "x.parquet"))
 
 
 def test_an_index_of_another_version_is_refused(shards, monkeypatch):
-    index = open_index(f"{shards}/*.tar")
+    open_index(f"{shards}/*.tar")
     monkeypatch.setattr(module, "_VERSION", 99)
-    data = index.to_bytes()
-    monkeypatch.undo()
-    with pytest.raises(DataError, match=r"^here: an index of another version; delete it"):
-        Index.from_bytes(data, "here")
+    with pytest.raises(DataError, match=r"an index of another version; delete it"):
+        read_index(str(table_of_shards(shards)))
 
 
-def test_an_index_that_lost_rows_is_refused(shards):
-    index = open_index(f"{shards}/*.tar")
-    with pytest.raises(DataError):
-        Index.from_bytes(Index(index.shards, index.table.slice(0, 5)).to_bytes(), "here")
+def test_opening_does_not_look_at_the_samples(tmp_path):
+    """Ten thousand shards of a hundred thousand samples each, none of which exists."""
+    rows = [
+        asdict(Shard(f"/data/{n:06d}.tar", "1:2", 1, f"{n:064x}", 100_000, 0, "", f"/e/{n}"))
+        for n in range(10_000)
+    ]
+    index = Index(pa.Table.from_pylist(rows, schema=module.SCHEMA))
+    storage.write_atomic(str(tmp_path / "i.parquet"), index.to_bytes())
+    again = Index(read_index(str(tmp_path / "i.parquet")))
+    assert len(again) == 10**9
+    numbers, places = again.locate(np.array([0, 10**9 - 1, 123_456_789]))
+    assert numbers.tolist() == [0, 9999, 1234]
+    assert places.tolist() == [0, 99_999, 56_789]

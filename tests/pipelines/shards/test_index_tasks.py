@@ -2,16 +2,35 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.shards.index import build_index, scan_here
+from pipelines.shards import index_tasks, storage
+from pipelines.shards.index import open_index, scan_here
 from pipelines.shards.index_tasks import scan_on_cluster
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_tasks_scan_as_this_process_does(tmp_path, make_tar):
-    urls = [
-        str(make_tar(tmp_path / f"{n}.tar", {f"{n}-{i}": {"txt": b"x"} for i in range(n + 1)}))
-        for n in range(3)
-    ]
-    assert list(scan_on_cluster(urls)) == list(scan_here(urls))
-    assert build_index(urls, scan_on_cluster).digest == build_index(urls).digest
+@pytest.mark.parametrize("kept", ["in a folder", "in memory"])
+def test_ray_tasks_scan_as_this_process_does(tmp_path, make_tar, monkeypatch, kept):
+    monkeypatch.setattr(index_tasks, "_AHEAD", 2)  # fewer than there are shards
+    for n in range(5):
+        make_tar(tmp_path / f"{n}.tar", {f"{n}-{i}": {"txt": b"x"} for i in range(n + 1)})
+    listed = storage.listing(f"{tmp_path}/*.tar")
+    folder = str(tmp_path / "entries") if kept == "in a folder" else ""
+
+    def by_url(scanned):
+        return sorted(scanned, key=lambda each: each[0].url)
+
+    found, expected = by_url(scan_on_cluster(listed, folder)), by_url(scan_here(listed, folder))
+    assert [shard for shard, _ in found] == [shard for shard, _ in expected]
+    for (_, table), (_, wanted) in zip(found, expected, strict=True):
+        assert table is None if folder else table.equals(wanted)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_index_by_ray_tasks_is_the_same(tmp_path, make_tar):
+    for n in range(3):
+        make_tar(tmp_path / f"{n}.tar", {f"{n}-{i}": {"txt": b"x"} for i in range(n + 1)})
+    there = open_index(f"{tmp_path}/*.tar", scan=scan_on_cluster)
+    assert there.shards["samples"].to_pylist() == [1, 2, 3]
+    assert there.spans(2).shape == (2, 3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.core import DataError
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine, write_quarantine
 
@@ -52,3 +53,9 @@ def test_other_tools_can_read_it(tmp_path):
     table = pq.read_table(url)
     assert table.column_names == ["shard", "key", "reason"]
     assert table.to_pylist() == [fault("naïve")]
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    (tmp_path / "q.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=r"q\.parquet: damaged; delete it"):
+        read_quarantine(str(tmp_path / "q.parquet"))

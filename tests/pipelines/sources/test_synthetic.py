@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from pipelines.core.source import Part
 from pipelines.decode import Decoder, DecoderConfig
 from pipelines.sources.synthetic import Synthetic
 
@@ -46,11 +47,11 @@ def test_pictures_have_their_colour_and_size(size):
         assert ["red", "green", "blue"][int(drawn.argmax())] == sample.texts["group"]
 
 
-@pytest.mark.parametrize(
-    ("samples", "size", "chunks"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 9, [3])]
-)
-def test_chunks_add_up(samples, size, chunks):
-    assert make(samples).chunks(size).tolist() == chunks
+def test_it_is_one_part_that_no_file_holds():
+    source = make(10)
+    assert list(source.parts) == [Part(10)]
+    assert source.shards == 0
+    assert list(source.faults) == []
 
 
 def test_the_digest_is_the_config():

@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core import DataError
+from pipelines.core.source import Part
 from pipelines.shards import storage
+from pipelines.sources import webdataset as module
 from pipelines.sources.webdataset import WebDataset, merge
 
 SPANS = st.lists(
-    st.tuples(st.integers(0, 500), st.integers(0, 60)).map(lambda s: (s[0], s[0] + s[1])),
+    st.tuples(st.integers(0, 2), st.integers(0, 500), st.integers(0, 60)).map(
+        lambda s: (s[0], s[1], s[1] + s[2])
+    ),
     max_size=30,
 ).map(lambda spans: sorted(set(spans)))
 
@@ -101,8 +105,59 @@ def test_shards_of_webdatasets_own_writer_read_back(tmp_path):
     assert set(raws[0].members) == {"txt", "json"}
 
 
-def test_chunks_stay_inside_shards(url):
-    assert open_source(url).chunks(4).tolist() == [4, 4, 2, 4, 4, 2, 4, 1]
+def test_it_is_one_part_in_several_shards(url):
+    source = open_source(url)
+    assert list(source.parts) == [Part(25)]
+    assert source.shards == 3
+    assert list(source.faults) == []
+
+
+@pytest.mark.parametrize("together", [1, 3000, 20_000])
+def test_fetching_in_groups_changes_nothing(url, content, monkeypatch, together):
+    monkeypatch.setattr(module, "_TOGETHER", together)
+    asked = np.random.default_rng(3).integers(0, 25, 60)
+    raws = list(open_source(url).read(asked))
+    assert [(raw.key, dict(raw.members)) for raw in raws] == [content[i] for i in asked]
+
+
+def test_a_sample_too_large_to_hold_is_refused_and_the_others_are_read(url, content, monkeypatch):
+    source = open_source(url)
+    sizes = [len(members["bin"]) for _, members in content]
+    monkeypatch.setattr(module, "_LARGEST", 3072)  # headers, padding and a text take 1.5 KiB
+    raws = list(source.read(np.arange(25)))
+    for raw, size, (key, members) in zip(raws, sizes, content, strict=True):
+        assert raw.key == key
+        if -(-size // 512) * 512 + 1536 <= 3072:
+            assert (dict(raw.members), raw.fault) == (members, "")
+        else:
+            assert dict(raw.members) == {}
+            assert raw.fault.endswith("bytes is too large")
+    assert {bool(raw.fault) for raw in raws} == {True, False}
+
+
+def test_a_shard_that_changed_in_place_costs_its_samples_and_gives_no_wrong_bytes(
+    url, tmp_path, make_tar, content
+):
+    source = open_source(url)
+    file = tmp_path / "s-1.tar"
+    size = file.stat().st_size
+    make_tar(file, {f"other-{n}": {"txt": b"x" * 700} for n in range(40)})
+    file.write_bytes(file.read_bytes()[:size].ljust(size, b"\0"))
+    raws = list(source.read(np.arange(25)))
+    for number, raw in enumerate(raws):
+        if 10 <= number < 20:
+            assert "is not what was indexed" in raw.fault
+            assert not raw.members
+        else:
+            assert (raw.key, dict(raw.members)) == content[number]
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 100))
+def test_groups_are_bounded_and_follow_one_another(sizes, limit):
+    groups = module._groups(np.array(sizes, dtype=np.int64), limit)
+    assert [n for g in groups for n in sizes[g]] == sizes
+    for group in groups:
+        assert sum(sizes[group]) <= limit or len(sizes[group]) == 1
 
 
 def test_an_opened_source_pickles(url, content):
@@ -111,8 +166,7 @@ def test_an_opened_source_pickles(url, content):
     assert (raw.key, dict(raw.members)) == content[7]
 
 
-def test_a_shard_that_became_shorter_is_an_error(url, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+def test_a_shard_that_became_shorter_is_an_error(url, tmp_path):
     source = open_source(url)
     file = tmp_path / "s-0.tar"
     file.write_bytes(file.read_bytes()[:2000])
@@ -129,16 +183,18 @@ def test_no_sample_is_an_error(tmp_path, make_tar):
 @given(SPANS, st.integers(0, 100))
 def test_merged_ranges_cover_every_span_and_little_else(spans, gap):
     merged = merge(spans, gap)
-    for start, stop in spans:
-        assert sum(a <= start and stop <= b for a, b in merged) == 1
+    for shard, start, stop in spans:
+        assert sum(s == shard and a <= start and stop <= b for s, a, b in merged) == 1
     assert merged == sorted(merged)
-    assert all(after[0] - before[1] > gap for before, after in pairwise(merged))
+    assert all(
+        before[0] != after[0] or after[1] - before[2] > gap for before, after in pairwise(merged)
+    )
     # Every merged range begins and ends with a span, and has no hole wider than the gap.
-    covered = {byte for start, stop in spans for byte in range(start, max(stop, start + 1))}
-    for start, stop in merged:
-        assert start in {a for a, _ in spans}
-        assert stop in {b for _, b in spans}
+    covered = {(s, byte) for s, start, stop in spans for byte in range(start, max(stop, start + 1))}
+    for shard, start, stop in merged:
+        assert (shard, start) in {(s, a) for s, a, _ in spans}
+        assert (shard, stop) in {(s, b) for s, _, b in spans}
         hole = 0
         for byte in range(start, stop):
-            hole = 0 if byte in covered else hole + 1
+            hole = 0 if (shard, byte) in covered else hole + 1
             assert hole <= gap

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from trainers.memory import keep_freed_memory
+from pipelines.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for number in range(12):

@@ -1,4 +1,4 @@
-"""Memory of CPU training: keep what is freed."""
+"""Memory of a process that makes and drops large arrays: keep what is freed."""
 
 from __future__ import annotations
 

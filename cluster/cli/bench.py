@@ -1,0 +1,144 @@
+"""``eagleray bench``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.cli._options import Json
+from cluster.cli._progress import say
+
+app = typer.Typer()
+
+
+@app.callback()
+def _group() -> None:
+    """Measure speed and memory: ratios against peers and limits, interleaved in one run.
+
+    Example: eagleray bench loader --data 'tars/train-*.tar' --json
+    """
+
+
+@app.command()
+def loader(
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Tars with images: a URL pattern. Default: drawn pictures."),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Side of the pictures.", min=1)] = 256,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures a batch.", min=1)] = 256,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Pictures a measurement.", min=2)
+    ] = 8192,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Load images: this stream, its decoder alone, webdataset and Ray's own reader.
+
+    Example: eagleray bench loader --data 'tars/train-*.tar' --size 256 --json
+    """
+    from cluster.bench.loader import Loading, candidates, cores
+    from cluster.bench.photographs import write_photographs
+    from cluster.bench.rounds import interleave, medians, ratios
+    from cluster.profile import Profile
+    from cluster.session import connect
+
+    with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
+        if data is None:
+            say("drawing pictures")
+            data = write_photographs(Path(folder), 2048)
+        loading = Loading(data, size, batch, samples, cores())
+        with connect(Profile(workers=1, cpus_per_worker=float(cores()))):
+            rates = interleave(candidates(loading), rounds, say)
+    result = {
+        **medians(rates),
+        "ratios": ratios(rates, "ours"),
+        "rounds": rates,
+        "cores": loading.cores,
+        "size": size,
+        "batch": batch,
+    }
+    print(json.dumps(result, indent=2)) if as_json else _show(medians(rates), ratios(rates, "ours"))
+
+
+@app.command()
+def memory(
+    samples: Annotated[
+        int, typer.Option("--samples", help="Pictures of the small data set.", min=512)
+    ] = 2048,
+    times: Annotated[int, typer.Option("--times", help="How much larger the other is.")] = 8,
+    size: Annotated[int, typer.Option("--size", help="Side of the pictures.", min=1)] = 256,
+    as_json: Json = False,
+) -> None:
+    """Hold two data sets' epochs against each other: memory must not grow with the data.
+
+    Example: eagleray bench memory --samples 2048 --times 8
+    """
+    from cluster.bench.loader import cores
+    from cluster.bench.memory import epoch
+    from cluster.bench.photographs import write_photographs
+    from cluster.profile import Profile
+    from cluster.session import connect
+    from pipelines.stream import ReaderConfig
+
+    found = {}
+    config = ReaderConfig(batches_per_task=4, tasks_ahead=cores())
+    with (
+        tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder,
+        connect(Profile(workers=1, cpus_per_worker=float(cores()))),
+    ):
+        for name, count in (("warm-up", samples), ("small", samples), ("large", times * samples)):
+            place = Path(folder) / name
+            place.mkdir()
+            say(f"{name}: {count:,} pictures")
+            found[name] = epoch(write_photographs(place, count), size, 256, config)
+    found.pop("warm-up")
+    growth = found["large"]["peak_megabytes"] / found["small"]["peak_megabytes"]
+    result = {**found, "growth": growth}
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    for name, row in found.items():
+        print(f"{name}: {row['samples']:,.0f} samples, at most {row['peak_megabytes']:,.0f} MB")
+    print(f"{times} times the data holds {growth:.2f} times the memory")
+
+
+@app.command()
+def scale(
+    samples: Annotated[int, typer.Option("--samples", help="Of the data set.")] = 1_000_000_000,
+    shards: Annotated[int, typer.Option("--shards", help="Tars that hold them.")] = 100_000,
+    workers: Annotated[int, typer.Option("--workers", help="Training workers.")] = 1024,
+    batch: Annotated[int, typer.Option("--batch", help="Global batch.")] = 32_768,
+    as_json: Json = False,
+) -> None:
+    """Open a very large data set, start anywhere in it, plan batches; its index is made up.
+
+    Example: eagleray bench scale --samples 1000000000 --shards 100000
+    """
+    from cluster.bench.scale import simulate
+
+    result = simulate(samples, shards, workers, batch)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"open: {result['open_seconds']:.2f} s")
+    for place, seconds in result["seek_seconds"].items():
+        print(f"seek {place}: {1e3 * seconds:.2f} ms")
+    print(f"plan a batch: {result['plan_microseconds']['mean']:.0f} microseconds")
+    print(f"memory: {result['peak_megabytes']:.0f} MB at most")
+
+
+def _show(rates: dict[str, float], against: dict[str, float]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "samples/s", "ours is"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, rate in rates.items():
+        times = f"{against[name]:.2f} times it" if name in against else ""
+        table.add_row(name, f"{rate:,.0f}", times)
+    Console().print(table)

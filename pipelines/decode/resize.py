@@ -1,0 +1,49 @@
+"""The centre of a picture, resized to a square."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+# Mean difference to Pillow's antialiased filters decides (see ``square``): plain linear
+# interpolation skips pixels from here on, and a box twice as fine is too coarse from there on.
+_SKIPS = 1.25
+_COARSE = 3.0
+
+
+def square(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], aspect: float = 1.0) -> None:
+    """Crop the centre and resize it.
+
+    Enlarging is bicubic. Shrinking averages what it leaves out: as OpenCV's
+    ``INTER_AREA`` does, but between the two factors above by way of a linear
+    picture of twice the size, which is as close to Pillow's filters and takes
+    half the time.
+
+    Args:
+        image: [H, W, 3] uint8
+        out: Where to; contiguous. [S, S, 3] uint8
+        aspect: Width of a pixel over its height.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width * aspect)
+    rows, columns = max(1, round(side)), max(1, round(side / aspect))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    crop = image[top : top + rows, left : left + columns]
+    size = len(out)
+    if crop.shape == out.shape:
+        out[:] = crop
+    elif side < size:
+        _resize(crop, out, cv2.INTER_CUBIC)
+    elif side < _SKIPS * size:
+        _resize(crop, out, cv2.INTER_LINEAR)
+    elif side < _COARSE * size:
+        fine = np.empty((2 * size, 2 * size, 3), np.uint8)
+        _resize(crop, fine, cv2.INTER_LINEAR)
+        _resize(fine, out, cv2.INTER_AREA)
+    else:
+        _resize(crop, out, cv2.INTER_AREA)
+
+
+def _resize(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], method: int) -> None:
+    cv2.resize(image, out.shape[1::-1], dst=out, interpolation=method)

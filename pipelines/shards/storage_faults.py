@@ -1,0 +1,154 @@
+"""Faults of storage: which ones pass, how they are retried, and how they are told."""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import random
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import fsspec.asyn
+
+from pipelines.core import StorageError, nearest
+from pipelines.shards.storage_places import locate, timeout
+from pipelines.shards.storage_secrets import redact
+
+T = TypeVar("T")
+
+RETRIES = 7
+PATIENCE = 256 << 20  # a listing has many pages: it may take as long as so many bytes
+_CLIENTS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
+_LASTING = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ENOENT, errno.ENOSPC, errno.ENOSYS, errno.ENOTDIR, errno.EPERM, errno.EREMCHG,
+    errno.EROFS,
+}  # fmt: skip
+_LASTING_KINDS = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+# Codes that S3's client gives as EINVAL though the request was damaged on its way.
+_DAMAGED = ("BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch")
+_LASTING_NAMES = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "ParamValidationError",
+    "NoRegionError",
+    "InvalidRegionError",
+    "ClientAuthenticationError",
+    "DefaultCredentialsError",
+)
+
+
+def code_of(error: BaseException) -> str:
+    """The object store's own code of an error, such as ``InvalidRange``; empty without one."""
+    response = getattr(error.__cause__ or error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def passing(error: Exception) -> bool:
+    """Whether an error may be gone at the next try: a broken connection, a busy server."""
+    if isinstance(error, OSError):
+        lasting = isinstance(error, _LASTING_KINDS) or error.errno in _LASTING
+        return not lasting or code_of(error) in _DAMAGED
+    return _client(error) in _CLIENTS and type(error).__name__ not in _LASTING_NAMES
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each further try: doubling, with jitter."""
+    for attempt in range(RETRIES):
+        yield 0.075 * 2**attempt * (0.5 + random.random())
+
+
+def retried(act: Callable[[], T]) -> T:
+    """Do it, again after faults that may pass; the last one is raised."""
+    for pause in pauses():
+        try:
+            return act()
+        except Exception as error:
+            if not passing(error):
+                raise
+        time.sleep(pause)
+    return act()
+
+
+def call(fs: Any, name: str, *args: Any, size: int = 0, **kwargs: Any) -> Any:
+    """Do one operation of a filesystem, in bounded time where its client is asynchronous.
+
+    Args:
+        fs: The filesystem.
+        name: Its method.
+        *args: For the method.
+        size: Bytes that it moves.
+        **kwargs: For the method.
+
+    Raises:
+        TimeoutError: There was no answer in time.
+    """
+    if not fs.async_impl:
+        return getattr(fs, name)(*args, **kwargs)
+    act = getattr(fs, f"_{name}")
+    return fsspec.asyn.sync(fs.loop, act, *args, timeout=timeout(size), **kwargs)
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn a filesystem's exceptions into one line that says what to do, without credentials.
+
+    Raises:
+        StorageError: The location is missing, full or refused.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise told(url, f"does not exist; {siblings(url)}") from None
+    except PermissionError:
+        raise told(url, "access refused; check permissions or credentials") from None
+    except OSError as error:
+        raise told(url, _reason(error)) from None
+    except Exception as error:  # remote filesystems let some of their clients' own errors through
+        if _client(error) not in _CLIENTS:
+            raise
+        raise told(url, str(error) or type(error).__name__) from None
+
+
+def told(url: str, reason: str) -> StorageError:
+    """An error of one line about a location, without credentials."""
+    return StorageError(redact(f"{url}: {(reason.splitlines() or [''])[0]}"))
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space and run again"
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return f"no answer within {timeout():g} s; check the network and the endpoint"
+    return error.strerror or type(error).__name__
+
+
+def _client(error: Exception) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def siblings(url: str) -> str:
+    """Name what is beside a missing file: the rest of an error message."""
+    parent, name = posixpath.split(url.rstrip("/"))
+    try:
+        fs, path = locate(parent or ".")
+        entries = call(fs, "ls", path, detail=False, size=PATIENCE)
+    except (FileNotFoundError, NotADirectoryError, StorageError):
+        return "its folder does not exist either"
+    except Exception as error:
+        if not isinstance(error, OSError) and _client(error) not in _CLIENTS:
+            raise
+        return "its folder cannot be listed"
+    names = sorted(posixpath.basename(entry.rstrip("/")) for entry in entries)
+    start = max(0, bisect_left(names, name) - 500)  # a folder may hold a million
+    return nearest(name, names[start : start + 1000]) if names else "its folder is empty"

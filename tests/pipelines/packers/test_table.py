@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core import UserError
+from pipelines.packers import PACKERS, open_tree
+
+
+def parquet(rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    return sink.getvalue()
+
+
+def test_paths_captions_and_the_rest_of_a_csv(tmp_path, put, outcome, picture):
+    files = {"img/1.png": picture(1), "2.jpg": picture(2, format="JPEG")}
+    table = "image,caption,rank,note\nimg/1.png,eins,1,\n2.jpg,zwei,02,é\n"
+    url = put(tmp_path, {**files, "t.csv": table.encode()})
+    samples, reasons = outcome("table", f"{url}/t.csv")
+    assert samples == {
+        "000000000": {
+            "png": files["img/1.png"],
+            "txt": b"eins",
+            "json": b'{"rank": "1", "note": ""}',
+        },
+        "000000001": {
+            "jpg": files["2.jpg"],
+            "txt": b"zwei",
+            "json": '{"rank": "02", "note": "é"}'.encode(),
+        },
+    }
+    assert reasons == {}
+
+
+def test_tsv_at_an_object_store_with_whole_urls_and_keys(memory, put, outcome, picture):
+    put(memory, {"elsewhere/1.png": picture(1), "here/2.png": picture(2)})
+    table = f"id\tpath\n a.b/c.d\t{memory}/elsewhere/1.png\nx\t2.png\n"
+    put(memory, {"here/t.tsv": table.encode()})
+    url = f"{memory}/here/t.tsv"
+    samples, reasons = outcome("table", url, image="path", caption=None, key="id")
+    assert samples == {" a.b/c%2Ed": {"png": picture(1)}, "x": {"png": picture(2)}}
+    assert reasons == {}
+
+
+def test_parquet_with_bytes_and_typed_values(tmp_path, put, outcome, picture):
+    rows = [
+        {
+            "image": picture(1),
+            "caption": "one",
+            "score": float("nan"),
+            "day": datetime.date(2026, 1, 2),
+            "box": {"x": [1, 2]},
+            "none": None,
+        },
+        {"image": b"not an image", "caption": "two", "score": 0.5},
+        {"image": None, "caption": "three", "score": 0.5},
+    ]
+    url = put(tmp_path, {"t.parquet": parquet(rows)}) + "/t.parquet"
+    samples, reasons = outcome("table", url)
+    assert list(samples) == ["000000000"]
+    assert samples["000000000"]["png"] == picture(1)
+    assert json.loads(samples["000000000"]["json"]) == {
+        "score": None,
+        "day": "2026-01-02",
+        "box": {"x": [1, 2]},
+        "none": None,
+    }
+    assert reasons == {
+        f"{url} row 1": "no image; JPEG, PNG or WebP is needed",
+        f"{url} row 2": "no image in its row",
+    }
+
+
+def test_hugging_faces_struct_holds_bytes_or_a_path(tmp_path, put, outcome, picture):
+    rows = [
+        {"image": {"bytes": picture(1), "path": "gone.png"}, "text": "one"},
+        {"image": {"bytes": None, "path": "there.png"}, "text": "two"},
+        {"image": None, "text": "three"},
+    ]
+    url = put(tmp_path, {"t.parquet": parquet(rows), "there.png": picture(2)}) + "/t.parquet"
+    samples, reasons = outcome("table", url, caption="text")
+    assert [members["png"] for members in samples.values()] == [picture(1), picture(2)]
+    assert reasons == {f"{url} row 2": "no image in its row"}
+
+
+def test_several_captions_of_a_row_are_kept(tmp_path, put, outcome, picture):
+    rows: list[dict[str, Any]] = [
+        {"image": picture(), "captions": ["", None, "a", "b"], "title": "t"},
+        {"image": picture(), "captions": ["only"], "title": ""},
+        {"image": picture(), "captions": [], "title": " "},
+    ]
+    url = put(tmp_path, {"t.parquet": parquet(rows)}) + "/t.parquet"
+    samples, reasons = outcome("table", url, caption="captions", drop=["title"])
+    assert [members["txt"] for members in samples.values()] == [b"a", b"only"]
+    found = [json.loads(members["json"]) for members in samples.values()]
+    assert found == [{"captions": ["a", "b"]}, {"captions": ["only"]}]
+    assert reasons == {f"{url} row 2": "no caption"}
+    samples, _ = outcome("table", url, caption=["title", "captions"])
+    assert [members["txt"] for members in samples.values()] == [b"t", b"only"]
+    assert json.loads(samples["000000000"]["json"]) == {"captions": ["t", "a", "b"]}
+
+
+def test_a_pattern_of_tables_is_numbered_through(tmp_path, put, outcome, picture):
+    files = {f"t-{n}.parquet": parquet([{"image": picture(n)}] * 2) for n in range(3)}
+    samples, _ = outcome("table", put(tmp_path, files) + "/t-*.parquet", caption=None)
+    assert list(samples) == [f"{n:09d}" for n in range(6)]
+    found = [members["png"] for members in samples.values()]
+    assert found == [picture(n) for n in (0, 0, 1, 1, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../secret.png", "a path that leaves the table's folder"),
+        ("a/../../secret.png", "a path that leaves the table's folder"),
+        ("/etc/passwd", "an absolute path; it must be relative to the table, or a file:// URL"),
+        ("zip://a::file:///b", "a URL of an unknown sort"),
+        ("python://x", "a URL of an unknown sort"),
+        ("memory://a::b", "a URL of an unknown sort"),
+        ("a::b", "a URL of an unknown sort"),
+        ("link.png", "a link that leaves the folder"),
+        ("linked/secret.png", "a link that leaves the folder"),
+        ("pipe", "no regular file"),
+        ("missing.png", "cannot be read (does not exist)"),
+        ("", "no image in its row"),
+    ],
+)
+def test_a_path_that_may_not_be_followed_is_left_out(tmp_path, put, outcome, picture, path, reason):
+    put(tmp_path, {"secret.png": picture(), "in/t.csv": f"image,x\n{path},1\n".encode()})
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "in" / "pipe")
+    url = f"{tmp_path}/in/t.csv"
+    assert outcome("table", url, caption=None) == ({}, {f"{url} row 0": reason})
+
+
+def test_a_whole_url_may_point_anywhere(tmp_path, put, outcome, picture):
+    table = f"image\nfile://{tmp_path}/out.png\n".encode()
+    put(tmp_path, {"out.png": picture(), "in/t.csv": table})
+    assert len(outcome("table", f"{tmp_path}/in/t.csv", caption=None)[0]) == 1
+
+
+def test_a_table_in_the_working_folder(tmp_path, put, outcome, picture, monkeypatch):
+    put(tmp_path, {"a.png": picture(), "t.csv": b"image\na.png\n"})
+    monkeypatch.chdir(tmp_path)
+    assert outcome("table", "t.csv", caption=None)[0] == {"000000000": {"png": picture()}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "image: no column 'image'; did you mean 'images'?"),
+        ({"image": "images"}, "caption: no column 'caption'; did you mean 'captions'?, or --set"),
+        ({"image": "images", "caption": None, "key": "idd"}, "key: no column 'idd'; did you mean"),
+        ({"image": "images", "caption": None, "drop": ["x"]}, "drop: no column 'x'; valid: "),
+        ({"image": "number", "caption": None}, "column 'number' holds int64, neither images nor"),
+        ({"image": "images", "caption": "number"}, "column 'number' holds int64, no captions"),
+        (
+            {"image": "images", "caption": None, "key": "mask"},
+            "column 'mask' holds binary, no keys",
+        ),
+        ({"image": "images", "caption": None}, "column 'mask' holds bytes, which JSON cannot"),
+    ],
+)
+def test_a_column_that_is_missing_or_of_another_type_is_named(
+    tmp_path, put, outcome, options, message
+):
+    row = {"id_": "1", "images": b"x", "captions": "c", "number": 1, "mask": b"m"}
+    url = put(tmp_path, {"t.parquet": parquet([row])}) + "/t.parquet"
+    with pytest.raises(UserError) as caught:
+        outcome("table", url, **options)
+    assert str(caught.value).startswith(f"{url}: {message}")
+
+
+def test_bytes_deep_in_a_column_are_found(tmp_path, put, outcome):
+    url = put(tmp_path, {"t.parquet": parquet([{"image": b"x", "deep": [{"a": b"y"}]}])})
+    with pytest.raises(UserError, match="column 'deep' holds bytes"):
+        outcome("table", f"{url}/t.parquet", caption=None)
+
+
+def test_rows_without_a_key_or_with_too_few_cells_are_left_out(tmp_path, put, outcome, picture):
+    put(tmp_path, {"a.png": picture(), "t.csv": b"image,id\na.png\na.png,1\na.png,2,3\n"})
+    url = f"{tmp_path}/t.csv"
+    samples, reasons = outcome("table", url, caption=None, key="id")
+    assert list(samples) == ["1"]
+    reason = "not as many cells as columns"
+    assert reasons == {f"{url} row 0": reason, f"{url} row 2": reason}
+    rows = [{"image": picture(), "id": 7}, {"image": picture(), "id": None}]
+    url = put(tmp_path, {"t.parquet": parquet(rows)}) + "/t.parquet"
+    samples, reasons = outcome("table", url, caption=None, key="id")
+    assert list(samples) == ["7"]
+    assert reasons == {f"{url} row 1": "no key"}
+
+
+def test_texts_longer_than_training_reads_are_left_out(tmp_path, put, outcome, picture):
+    rows = [
+        {"image": picture(), "caption": "c" * (1 << 20) + "c", "x": ""},
+        {"image": picture(), "caption": "c", "x": "x" * (1 << 20)},
+    ]
+    url = put(tmp_path, {"t.parquet": parquet(rows)}) + "/t.parquet"
+    assert outcome("table", url) == (
+        {},
+        {
+            f"{url} row 0": "its txt is larger than 1 MiB",
+            f"{url} row 1": "its json is larger than 1 MiB",
+        },
+    )
+
+
+@pytest.mark.parametrize("type_", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_other_encodings_of_text_are_text(tmp_path, put, outcome, picture, type_):
+    schema = pa.schema([("image", pa.large_binary()), ("caption", type_)])
+    data = parquet([{"image": picture(), "caption": "c"}], schema)
+    samples, _ = outcome("table", put(tmp_path, {"t.parquet": data}) + "/t.parquet")
+    assert samples["000000000"] == {"png": picture(), "txt": b"c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [("t.csv", True), ("t.TSV", True), ("t.parquet", True), ("t.json", False), ("t*", True)],
+)
+def test_which_files_look_like_tables(tmp_path, put, name, fitting):
+    put(tmp_path, {name.replace("*", ".csv"): b""})
+    packer = PACKERS.build(PACKERS.parse({"kind": "table"}))
+    assert packer.fits(open_tree(f"{tmp_path}/{name}")) is fitting
+    assert not packer.fits(open_tree(str(tmp_path)))
+
+
+def test_a_folder_is_no_table(tmp_path, put, outcome):
+    with pytest.raises(UserError, match=r"a \.csv, \.tsv or \.parquet file or pattern is needed"):
+        outcome("table", put(tmp_path, {"t.csv": b""}))

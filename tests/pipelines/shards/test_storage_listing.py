@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipelines.core import StorageError
+from pipelines.shards import storage, storage_places
+
+
+class Counting(MemoryFileSystem):
+    """Counts what is asked of it."""
+
+    calls: Counter[str] = Counter()  # noqa: RUF012
+
+    def ls(self, path, detail=True, **kwargs):
+        self.calls["ls"] += 1
+        return super().ls(path, detail=detail, **kwargs)
+
+    def info(self, path, **kwargs):
+        self.calls["info"] += 1
+        return super().info(path, **kwargs)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch, memory: str) -> Counting:
+    filesystem = Counting()
+    monkeypatch.setattr(storage_places, "_filesystem", lambda protocol: filesystem)
+    monkeypatch.setattr(Counting, "calls", Counter())
+    return filesystem
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("memory")
+
+
+PATTERNS = [
+    "*.tar",
+    "b-{0..1}.tar",
+    "{b,a}-*.tar",
+    "{b,a}-1*.tar",
+    "{b,c,a}-0.tar",
+    "b-[01].tar",
+    "b-?.tar",
+    "{s,t}/*.tar",
+    "?/x-*.tar",
+    "**/x-*.tar",
+    "{s,t}/x-{0..9}.tar",
+    "{b-1,b-0,s/x-3,a-10}.tar",
+    "{s/x-9,s/x-8,s/x-7,s/x-6,s/x-5,s/x-4,s/x-3,s/x-2,s/x-1,b-0}.tar",
+    "s/x-*{9,8,7,6,5,4,3,2,1,0}.tar",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_listing_is_what_expands_with_the_stamp_of_each(folder, pattern):
+    names = ["b-1", "b-0", "a-0", "a-10", "c-0"] + [f"{s}/x-{i}" for s in "st" for i in range(10)]
+    for number, name in enumerate(names):
+        storage.write_atomic(storage.join(folder, f"{name}.tar"), bytes(number))
+    storage.write_atomic(storage.join(folder, "deep.tar", "c.txt"), b"a folder that looks right")
+    urls = storage.expand(storage.join(folder, pattern))
+    assert len(urls) > 1
+    listed = storage.listing(storage.join(folder, pattern))
+    assert listed == [(url, storage.stamp(url)) for url in urls]
+
+
+def test_a_link_has_the_stamp_of_its_file(tmp_path):
+    (tmp_path / "store").mkdir()
+    real = tmp_path / "store" / "real.tar"
+    real.write_bytes(b"123")
+    os.utime(real, (1, 1))
+    (tmp_path / "a.tar").symlink_to(real)
+    assert storage.listing(f"{tmp_path}/*.tar") == [(f"{tmp_path}/a.tar", "3:1.0")]
+
+
+@pytest.mark.parametrize("pattern", ["s-{00000..99999}.tar", "s-*.tar", "s-{0..9}*.tar"])
+def test_requests_do_not_grow_with_the_number_of_shards(counting, pattern):
+    with counting.open("/bucket/s-00000.tar", "wb") as one:
+        one.write(b"1")
+    for number in range(1, 100_000):
+        counting.store[f"/bucket/s-{number:05d}.tar"] = counting.store["/bucket/s-00000.tar"]
+    counting.calls.clear()
+    listed = storage.listing(f"memory://bucket/{pattern}")
+    assert len(listed) == 100_000
+    assert listed[-1][0].endswith("bucket/s-99999.tar")
+    assert counting.calls == {"ls": 1}
+
+
+def test_each_folder_is_listed_once(counting):
+    for folder in range(3):
+        for number in range(20):
+            counting.pipe_file(f"/bucket/{folder}/s-{number:02d}.tar", b"1")
+    counting.calls.clear()
+    assert len(storage.listing("memory://bucket/{0..2}/s-{00..19}.tar")) == 60
+    assert counting.calls == {"ls": 3}
+
+
+def test_a_few_names_are_asked_for_and_their_folder_is_not_listed(counting):
+    for number in range(8):
+        counting.pipe_file(f"/bucket/s-{number}.tar", b"1")
+    counting.calls.clear()
+    storage.listing("memory://bucket/s-{0..7}.tar")
+    assert counting.calls == {"info": 8}
+
+
+@pytest.mark.parametrize("last", [3, 30])
+def test_a_missing_shard_names_its_nearest_neighbour(folder, last):
+    for number in range(last):
+        storage.write_atomic(storage.join(folder, f"train-{number:02d}.tar"), b"1")
+    with pytest.raises(StorageError) as caught:
+        storage.listing(storage.join(folder, f"train-{{00..{last:02d}}}.tar"))
+    missing = storage.join(folder, f"train-{last:02d}.tar")
+    assert str(caught.value).startswith(f"{missing}: does not exist; did you mean 'train-")
+
+
+def test_shards_of_no_folder_are_missing(folder):
+    with pytest.raises(StorageError, match=r"s-00\.tar: does not exist; its folder does not exist"):
+        storage.listing(storage.join(folder, "none", "s-{00..20}.tar"))
+
+
+@pytest.mark.parametrize("call", [storage.listing, storage.expand])
+def test_a_pattern_that_matches_nothing_names_the_nearest_file(folder, call):
+    storage.write_atomic(storage.join(folder, "train-000.tar"), b"1")
+    with pytest.raises(StorageError, match=r"no file matches; did you mean 'train-000\.tar'\?"):
+        call(storage.join(folder, "trian-*.tar"))
+
+
+def test_the_nearest_name_is_found_among_many(counting):
+    for number in range(3000):
+        counting.pipe_file(f"/bucket/{number:05d}-x.tar", b"1")
+    with pytest.raises(StorageError, match=r"did you mean '02900-x\.tar'\?"):
+        storage.read_bytes("memory://bucket/02900-xx.tar")

@@ -46,6 +46,9 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
     """
     # Ray gives its workers a low priority, but training should not yield to the desktop.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A reader that waits a second for its next task would be ended, and its successor would
+    # spend two seconds of a core on importing the same again.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")

@@ -9,6 +9,7 @@ the batch stays whole; the table's ``fault`` column says why.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -142,6 +143,12 @@ class Reader:
         if self._order is None:
             self._order = order_of(self.source, self._shuffle, self._seed)
         return self._order
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row's arrays."""
+        shapes = self._decode.shapes.values()
+        return sum(dtype.itemsize * math.prod(shape) for shape, dtype in shapes)
 
     def batches(self, share: Share) -> Iterator[pa.Table]:
         """Read a worker's part of some global batches.

@@ -28,6 +28,9 @@ from pipelines.reader import Reader, Rows, Share, cut
 
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _BLINK = 0.02  # seconds; short against the time that a read task takes
+# Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
+# are half as large again; a batch that is a little over the target passes as it is.
+_PASSES = 0.8
 _SEGMENT = 2048  # read tasks of one graph: planning them all at once would cost memory
 
 
@@ -132,13 +135,17 @@ def stream(reader: ray.ObjectRef, share: Share, config: ReaderConfig) -> Iterato
     Yields:
         One table a global batch, of ``share.local`` rows, in order.
     """
-    parts = cut(share, _load(reader).order, config.batches_per_task * share.local)
+    loaded = _load(reader)
+    parts = cut(share, loaded.order, config.batches_per_task * share.local)
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
-    blocks = (block for segment in segments for block in _blocks(reader, segment, config))
+    block = int(_PASSES * share.local * loaded.row_bytes)
+    blocks = (table for segment in segments for table in _blocks(reader, segment, config, block))
     yield from _rebatch(blocks, share.local)
 
 
-def _blocks(reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig) -> Iterator[pa.Table]:
+def _blocks(
+    reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig, block: int
+) -> Iterator[pa.Table]:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
@@ -146,6 +153,7 @@ def _blocks(reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig) -> I
         object_store_memory=config.memory
     )
     context.enable_progress_bars = False
+    context.target_max_block_size = max(block, 1 << 16)
     if _Patience not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(

@@ -45,12 +45,17 @@ def ratios(rates: Mapping[str, list[float]], mine: str) -> dict[str, float]:
     }
 
 
-def rate_of(batches: Iterable[Sized]) -> float:
-    """Samples/s of batches handed to a consumer that keeps none, from the first one on."""
+def rate_of(batches: Iterable[Sized], warm: int) -> float:
+    """Samples/s of batches handed to a consumer that keeps none.
+
+    Args:
+        batches: In order.
+        warm: Batches that go by before the clock starts: processes start and import till then.
+    """
     began, last, count = 0.0, 0.0, 0
-    for batch in batches:
+    for number, batch in enumerate(batches, 1):
         last = time.perf_counter()
-        if not began:
+        if number <= warm:
             began = last
         else:
             count += len(batch)

@@ -35,8 +35,8 @@ def loader(
     batch: Annotated[int, typer.Option("--batch", help="Pictures a batch.", min=1)] = 256,
     samples: Annotated[
         int, typer.Option("--samples", help="Pictures a measurement.", min=2)
-    ] = 8192,
-    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 5,
+    ] = 16_384,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 3,
     as_json: Json = False,
 ) -> None:
     """Load images: this stream, its decoder alone, webdataset and Ray's own reader.

@@ -76,8 +76,8 @@ def _jpeg(data: bytes, size: int) -> Pixels | None:
         Upright RGB [H, W, 3] uint8, or None where Pillow shall decide: other
         colours than grey and YCbCr, or a fault that it may know to repair.
     """
-    scans = data.count(b"\xff\xda")
-    if scans > MAX_SCANS:
+    baseline, metadata = _segments(data)
+    if not baseline and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
         raise SampleError(f"a JPEG of {scans} scans is too slow to decode")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -95,7 +95,24 @@ def _jpeg(data: bytes, size: int) -> Pixels | None:
         raise
     except ValueError:
         return None
-    return _upright(image, _orientation(data))
+    return _upright(image, _orientation(data)) if metadata else image
+
+
+def _segments(data: bytes) -> tuple[bool, bool]:
+    """Whether a JPEG is baseline for certain, and whether it has metadata before its picture.
+
+    Looking for marks in all of the data would take a twentieth of the decoding.
+    """
+    at, metadata = 2, False
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind in (0xC0, 0xC1):
+            return True, metadata
+        if not (0xE0 <= kind <= 0xEF or kind in (0xDB, 0xC4, 0xDD, 0xFE)):
+            break
+        metadata |= kind == 0xE1
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False, True
 
 
 def _shrink(side: int, size: int) -> int:

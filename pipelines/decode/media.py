@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +23,6 @@ Sampling = Literal["random", "centre", "start"]
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,wav,flac,mp3,ogg"
 SPARSE = "mpeg"  # program streams: few of their packets have a time, and no header a length
 _MAX_PACKETS = 1_000_000
-_REORDERED = 64  # packets among which the one that is shown first is
 _SLACK = 1e-3  # seconds by which the end of a stream may miss what its header says
 _MASK = (1 << 64) - 1
 
@@ -44,7 +42,12 @@ def opened(data: bytes) -> Iterator[InputContainer]:
         "r",
         metadata_errors="replace",
         options={"max_pixels": str(MAX_PIXELS)},  # of what FFmpeg decodes to know the streams
-        container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
+        container_options={
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": "none",
+            # FFmpeg looks for other codecs in the samples of a WAV, which takes longer than decoding.
+            "max_probe_packets": "8",
+        },
     )
     with container:
         yield container
@@ -68,26 +71,16 @@ def interval(container: InputContainer, stream: Stream) -> tuple[float, float]:
     if not stream.time_base:
         raise SampleError("a stream without a clock")
     unit = float(stream.time_base)
-    rest = packets(container, stream)
-    head = list(islice(rest, _REORDERED)) if stream.start_time is None else []
-    if stream.start_time is None:
-        start = min((p.pts for p in head if p.pts is not None), default=0) * unit
-    else:
-        start = stream.start_time * unit
-    if container.format.name == SPARSE:
-        end = _counted(chain(head, rest), unit, start)
-    elif stream.duration and stream.duration > 0:
-        end = ((stream.start_time or 0) + stream.duration) * unit
-    elif container.duration and container.duration > 0:
+    start = (stream.start_time or 0) * unit
+    told = container.format.name != SPARSE
+    if told and stream.duration and stream.duration > 0:
+        end = start + stream.duration * unit
+    elif told and container.duration and container.duration > 0:
         end = ((container.start_time or 0) + container.duration) / 1e6
     else:
-        end = _counted(chain(head, rest), unit, start)
+        timed = (packet for packet in packets(container, stream) if packet.pts is not None)
+        end = max(((p.pts + (p.duration or 0)) * unit for p in timed), default=start)
     return start, max(start, end)
-
-
-def _counted(some: Iterable[Any], unit: float, start: float) -> float:
-    timed = (packet for packet in some if packet.pts is not None)
-    return max(((p.pts + (p.duration or 0)) * unit for p in timed), default=start)
 
 
 def check_decoder(stream: Stream) -> None:

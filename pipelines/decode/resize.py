@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# Mean difference to Pillow's antialiased filters decides (see ``square``): plain linear
-# interpolation skips pixels from here on, and a box twice as fine is too coarse from there on.
-_SKIPS = 1.25
+# Mean difference to Pillow's antialiased bicubic decides, on photographs: up to the first factor
+# plain linear interpolation is as close to it (0.88 grey levels) as Pillow's own bilinear is
+# (0.90); up to the second a box twice as fine is (0.70 to 1.04, against 0.64 to 0.89 of the area).
+_SKIPS = 1.5
 _COARSE = 3.0
 
 

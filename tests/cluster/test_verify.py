@@ -100,5 +100,3 @@ class TestOnRay:
         found = verify(lenient, Legs(1), ReaderConfig(), lambda key: None, lambda *_: None)
         assert found["exact"]
         assert {fault["key"] for fault in found["faults"]} == {"000", "001"}
-
-

@@ -120,12 +120,19 @@ def claim_a_size(chance: random.Random, data: bytearray, headers: list[int]) -> 
     binary = b"\x80" + bytes(3) + chance.randrange(1 << 62).to_bytes(8, "big")
     negative = b"\xff" * 12
     odd = chance.choice((b"-1\0", b" 12 34", b"0x10", b"1_0", b"", b"9999"))
-    _put(data, chance.choice(headers), slice(124, 136), chance.choice((*sizes, binary, negative, odd)))
+    _put(
+        data,
+        chance.choice(headers),
+        slice(124, 136),
+        chance.choice((*sizes, binary, negative, odd)),
+    )
 
 
 def change_the_kind(chance: random.Random, data: bytearray, headers: list[int]) -> None:
     """Links, devices, sparse members, long names, pax headers: with whatever follows."""
-    kind = chance.choice((b"1", b"2", b"3", b"5", b"6", b"7", b"S", b"L", b"K", b"x", b"g", b"V", b"\0"))
+    kind = chance.choice(
+        (b"1", b"2", b"3", b"5", b"6", b"7", b"S", b"L", b"K", b"x", b"g", b"V", b"\0")
+    )
     _put(data, chance.choice(headers), slice(156, 157), kind)
 
 

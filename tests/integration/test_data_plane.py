@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.reader import DataConfig, Reader, Share, open_source
@@ -47,11 +46,15 @@ def global_batches(reader: Reader, workers: int, start: int, stop: int) -> list[
     return [pa.concat_tables(parts)["key"].to_pylist() for parts in tables]
 
 
+def keys_of(batches: list[list[str]]) -> list[str]:
+    return [key for batch in batches for key in batch]
+
+
 def test_stopped_at_fifty_places_any_workers_see_the_same_rest(tmp_path, make_tar):
     url = write(make_tar, tmp_path, 3000, 7)
     steps = 100  # two epochs and more
     whole = global_batches(reader_of(url), 1, 0, steps)
-    assert sorted(sum(whole, [])[:3000]) == [f"{n:06d}" for n in range(3000)]
+    assert sorted(keys_of(whole)[:3000]) == [f"{n:06d}" for n in range(3000)]
     chance = random.Random(1)
     for place in chance.sample(range(steps), 50):
         workers = chance.choice((1, 2, 4))
@@ -81,7 +84,7 @@ class Faulty(MemoryFileSystem):
 
 def test_a_thousand_faults_of_storage_change_nothing(tmp_path, make_tar, memory, monkeypatch):
     url = write(make_tar, tmp_path, 20_000, 20)
-    expected = sum(global_batches(reader_of(url), 1, 0, 20_000 // BATCH), [])
+    expected = keys_of(global_batches(reader_of(url), 1, 0, 20_000 // BATCH))
     store = Faulty()
     monkeypatch.setattr(storage_places, "_filesystem", lambda protocol: store)
     monkeypatch.setattr(storage_faults, "RETRIES", 40)  # far more faults than any real store has
@@ -91,7 +94,7 @@ def test_a_thousand_faults_of_storage_change_nothing(tmp_path, make_tar, memory,
         store.pipe_file(f"/bucket/{file.name}", file.read_bytes())
     reader = reader_of(f"{memory}/s-*.tar")
     monkeypatch.setattr(Faulty, "share", 0.5)
-    found = sum(global_batches(reader, 2, 0, 20_000 // BATCH), [])
+    found = keys_of(global_batches(reader, 2, 0, 20_000 // BATCH))
     assert Faulty.injected >= 1000
     assert found == expected
     assert len(set(found)) == 20_000 // BATCH * BATCH

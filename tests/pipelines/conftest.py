@@ -16,6 +16,7 @@ settings.register_profile(
 )
 settings.load_profile("pipelines")
 
+
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., bytes]:
     """A noisy picture's bytes: ``picture(seed, width, height, format, **save_options)``."""

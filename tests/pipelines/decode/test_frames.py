@@ -68,3 +68,41 @@ def test_a_file_without_an_index_is_read_from_its_beginning(film, number_of):
         frames = list(Frames(container, container.streams.video[0], 3.0, 0.0, 500))
     assert frames[0][0] <= 3.0
     assert [number_of(frame.to_ndarray(format="rgb24")) for _, frame in frames][-1] == 99
+
+
+class WithoutIndex:
+    """A container that cannot seek to a time, only to its beginning."""
+
+    def __init__(self, container):
+        self._container = container
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+    def seek(self, offset, stream):
+        if offset > 0:
+            raise av.error.PermissionError(1, "Operation not permitted")
+        self._container.seek(offset, stream=stream)
+
+
+def test_where_seeking_fails_a_file_is_read_from_its_beginning(film):
+    with opened(film([number / 25 for number in range(100)])) as container:
+        stream = container.streams.video[0]
+        times = [time for time, _ in Frames(WithoutIndex(container), stream, 3.0, 0.0, 500)]
+    assert times == pytest.approx([number / 25 for number in range(100)])
+
+
+def test_frames_that_lack_a_part_are_left_out(film):
+    times = [number / 25 for number in range(100)]
+    whole = film(times, "mpegts", "mpeg2video", size=(320, 240), options={"bf": "0"})
+    lacking = 0
+    middle = len(whole) // 188 // 2
+    for lost in range(middle, middle + 12):
+        data = whole[: 188 * lost] + whole[188 * (lost + 1) :]
+        with opened(data) as container:
+            stream = container.streams.video[0]
+            corrupt = {f.time for f in container.decode(stream) if f.is_corrupt}
+            kept = {time for time, _ in Frames(container, stream, 0.0, 0.0, 500)}
+        assert not corrupt & kept
+        lacking += len(corrupt)
+    assert lacking > 0

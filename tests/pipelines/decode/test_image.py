@@ -307,3 +307,18 @@ def test_an_orientation_that_does_not_exist_changes_nothing(orientation):
         decode_image(encode(gradient(), "JPEG", exif=exif), 24),
         decode_image(encode(gradient(), "JPEG"), 24),
     )
+
+
+def test_an_orientation_in_xmp_is_applied_too():
+    tag = b'<rdf:Description tiff:Orientation="3"/>'
+    data = encode(gradient(), "JPEG", quality=95, xmp=tag)
+    expected = np.asarray(gradient().rotate(180)).astype(int)
+    assert np.abs(decode_image(data, 24).astype(int) - expected).mean() < 6
+
+
+def test_a_fault_that_pillow_repairs_is_none():
+    data = encode(gradient(), "JPEG")
+    faulty = data[:-2] + bytes(64) + data[-2:]
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(faulty)
+    assert np.array_equal(decode_image(faulty, 24), decode_image(data, 24))

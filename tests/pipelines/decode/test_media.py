@@ -77,3 +77,23 @@ def test_a_stream_that_does_not_say_when_it_ends_is_counted(film):
             start, end = interval(container, container.streams.video[0])
         assert start == pytest.approx(3.0)
         assert end == pytest.approx(3.0 + count / 25, abs=0.041)
+
+
+def test_other_formats_are_not_opened(film):
+    for format, codec in [("nut", "mpeg4"), ("flv", "libx264")]:
+        data = film([0.0, 0.04], format, codec)
+        with pytest.raises(av.FFmpegError), opened(data):
+            pytest.fail("opened")
+
+
+def test_ffmpeg_is_made_silent(film):
+    av.logging.set_level(av.logging.DEBUG)
+    with opened(film([0.0, 0.04])):
+        assert av.logging.get_level() is None
+
+
+def test_metadata_of_another_encoding_is_no_fault(film):
+    data = film([0.0, 0.04], "matroska")
+    place = data.index(b"Lavf")  # the muxer's name
+    with opened(data[:place] + b"\xff\xfe\xff\xfe" + data[place + 4 :]) as container:
+        assert len(container.streams.video) == 1

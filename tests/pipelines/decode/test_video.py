@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import random
 import struct
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -240,6 +242,34 @@ def test_damage_never_raises_anything_else_and_is_not_printed(film, noise, capfd
 def test_what_is_not_a_video_is_refused(data):
     with pytest.raises(SampleError, match=r"^not a readable video \("):
         clip(data, VideoConfig())
+
+
+def test_a_video_that_grows_beyond_what_it_said_is_refused(film):
+    small = film(STEADY[:20], "mpegts", options={"bf": "0"})
+    large = film([1 + time for time in STEADY[:20]], "mpegts", size=(640, 480))
+    config = VideoConfig(frames=2, rate=1.0, size=16, sampling="start")
+    clip(small, config)
+    with pytest.raises(SampleError, match=r"^not a readable video \("):
+        clip(small + large, config)
+
+
+def test_the_cover_of_a_sound_is_not_a_video():
+    sink = io.BytesIO()
+    with av.open(sink, "w", format="mp4") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = container.add_stream("aac", rate=16_000, layout="mono")
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        samples.sample_rate = 16_000
+        for stream, frame in [(cover, picture), (sound, samples)]:
+            frame.pts = 0
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    with opened(sink.getvalue()) as container:
+        assert len(container.streams.video) == 1
+    with pytest.raises(SampleError, match=r"^no video track$"):
+        clip(sink.getvalue(), VideoConfig())
 
 
 def test_a_file_without_a_video_track_is_refused(sound, noise):

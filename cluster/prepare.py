@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.core import ConfigError, UserError
 from pipelines.core.config import load_yaml
-from pipelines.decode.text import decode_text
+from pipelines.decode.text import decode_field
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import SOURCES, Reader, open_source
 from pipelines.shards import storage
@@ -139,6 +139,7 @@ def _texts(reader: Reader, fields: Sequence[str]) -> Iterator[str]:
         for raw in reader.source.read(np.sort(samples)):
             for field in fields:
                 try:
-                    yield decode_text(raw.members, field)
+                    found = decode_field(raw.members, field)
                 except ValueError:
                     continue  # the reader quarantines it when its turn comes
+                yield from [found] if isinstance(found, str) else found

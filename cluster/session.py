@@ -17,6 +17,8 @@ from ray._private import parameter
 from cluster.profile import Profile
 from pipelines.core import UserError
 
+_SMALLEST_STORE = 512 << 20
+
 
 @dataclass(frozen=True)
 class Session:
@@ -35,6 +37,15 @@ def logical_cpus(profile: Profile) -> int:
     training = profile.workers * profile.cpus_per_worker
     evaluating = profile.evaluations.at_once * profile.evaluations.cpus
     return max(os.cpu_count() or 1, int(training + reading + evaluating + 1.999))
+
+
+def object_store(profile: Profile) -> int:
+    """Bytes of the object store of a cluster of one's own: what readers may have waiting, and more.
+
+    Ray's default, a third of the memory, is used up round and round, and a page that is
+    touched for the first time costs more than the batch that is copied into it.
+    """
+    return max(_SMALLEST_STORE, profile.workers * profile.reader.memory * 5 // 4 + (256 << 20))
 
 
 @contextmanager
@@ -69,6 +80,7 @@ def _start(profile: Profile, address: str | None) -> str:
         options["address"] = address
     else:
         options |= {"num_cpus": logical_cpus(profile), "include_dashboard": True}
+        options["object_store_memory"] = object_store(profile)
     try:
         with warnings.catch_warnings(), _agent_on_any_port():
             warnings.simplefilter("ignore")  # the library's own deprecations

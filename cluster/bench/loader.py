@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ray
+from PIL import Image
 
 from cluster.bench.rounds import Measure, rate_of
+from cluster.profile import Profile
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder
 from pipelines.reader import DataConfig, Reader, Share, open_source
@@ -21,31 +24,42 @@ from pipelines.shards.index_tasks import scan_on_cluster
 from pipelines.stream import ReaderConfig, stream
 from pipelines.tables import array, empty
 
+_ENDLESS = 1 << 22  # samples: hours
+_ENOUGH = 1500  # samples a second that Ray's own reader will not exceed
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Loading:
-    """What every candidate does: ``samples`` of some tars as batches of square pictures.
+    """What every candidate does: pictures of some tars, again and again, as square batches.
 
     Attributes:
         url: Pattern of the tars.
         size: Side of the pictures, in pixels.
         batch: Pictures handed over together.
-        samples: Pictures of a measurement.
+        seconds: Of a measurement.
         cores: Processes that decode.
     """
 
     url: str
     size: int
     batch: int
-    samples: int
+    seconds: float
     cores: int
 
     @property
-    def warm(self) -> int:
-        """Batches before the clock starts: an eighth of them."""
-        return max(1, self.samples // self.batch // 8)
+    def warm(self) -> float:
+        """Seconds before the clock starts."""
+        return self.seconds
+
+    @property
+    def profile(self) -> Profile:
+        """A worker that only consumes, and one reader more than there are cores."""
+        held = max(1 << 20, 16 * 3 * self.batch * self.size**2)
+        reader = ReaderConfig(
+            batches_per_task=4, tasks_ahead=self.cores + 1, memory=max(held, 1 << 20)
+        )
+        return Profile(workers=1, cpus_per_worker=float(self.cores), reader=reader)
 
     @property
     def data(self) -> DataConfig:
@@ -58,23 +72,23 @@ def candidates(loading: Loading) -> Mapping[str, Measure]:
     """What is measured, by name; needs a Ray cluster."""
     reader = Reader(open_source(loading.data.source, scan=scan_on_cluster), loading.data, 0)
     return {
-        "ours": _ours(loading, reader),
+        "ours": ours(loading, reader),
         "decode_limit": _limit(loading, reader),
         "webdataset": _webdataset(loading),
-        "ray_read_webdataset": _ray(loading),
+        "ray_read_webdataset": _ray(loading, reader.order.size),
     }
 
 
-def _ours(loading: Loading, reader: Reader) -> Measure:
+def ours(loading: Loading, reader: Reader) -> Measure:
+    """This project's stream, through Ray Data to a consumer."""
     reference, shapes = ray.put(reader), Decoder(loading.data.decode).shapes
-    share = Share(loading.batch, 0, 1, 0, loading.samples // loading.batch)
-    # Two tasks more than cores: where one ends, the next one is already there.
-    config = ReaderConfig(batches_per_task=8, tasks_ahead=loading.cores + 2, memory=2 << 30)
+    share = Share(loading.batch, 0, 1, 0, _ENDLESS // loading.batch)
 
     def batches() -> Iterator[npt.NDArray[Any]]:
-        return (array(table, "image", shapes) for table in stream(reference, share, config))
+        for table in stream(reference, share, loading.profile.reader):
+            yield array(table, "image", shapes)
 
-    return lambda: rate_of(batches(), loading.warm)
+    return lambda: rate_of(batches(), loading.warm, loading.seconds)
 
 
 @ray.remote(num_cpus=0)
@@ -85,44 +99,40 @@ class _Decoding:
         self._decoder, self._raws = Decoder(data.decode), raws
         self._rows = empty(self._decoder.shapes, batch)
 
-    def run(self, samples: int) -> int:
-        """Decode so many pictures."""
+    def run(self, seconds: float) -> float:
+        """Decode for so long; returns pictures a second."""
         (rows,) = self._rows.values()
-        for number in range(samples):
+        began, number = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
             raw = self._raws[number % len(self._raws)]
             self._decoder.fill(raw, {"image": rows[number % len(rows)]})
-        return samples
+            number += 1
+        return number / (time.perf_counter() - began)
 
 
 def _limit(loading: Loading, reader: Reader) -> Measure:
-    import time
-
-    kept = min(loading.samples, reader.order.size, 2048)
+    kept = min(reader.order.size, 2048)
     raws = list(reader.source.read(np.arange(kept, dtype=np.int64)))
     processes = [
         _Decoding.remote(loading.data, raws[number :: loading.cores], loading.batch)  # type: ignore[attr-defined]
         for number in range(loading.cores)
     ]
-    ray.get([process.run.remote(8) for process in processes])
+    ray.get([process.run.remote(0.1) for process in processes])
 
     def measure() -> float:
-        began = time.perf_counter()
-        each = loading.samples // loading.cores
-        done = sum(ray.get([process.run.remote(each) for process in processes]))
-        return float(done / (time.perf_counter() - began))
+        rates = ray.get([process.run.remote(loading.seconds) for process in processes])
+        return float(sum(rates))
 
     return measure
 
 
 def pillow(data: bytes, size: int) -> Pixels:
-    """Decode, resize the shorter side (bicubic) and crop the centre, as open_clip evaluates.
+    """Decode and resize as open_clip does for an evaluation. [size, size, 3] uint8."""
+    return resize(Image.open(io.BytesIO(data)).convert("RGB"), size)
 
-    Returns:
-        [size, size, 3] uint8
-    """
-    from PIL import Image
 
-    image: Image.Image = Image.open(io.BytesIO(data)).convert("RGB")
+def resize(image: Image.Image, size: int) -> Pixels:
+    """Resize the shorter side (bicubic) and crop the centre. [size, size, 3] uint8."""
     shrink = size / min(image.size)
     wide, high = (max(size, round(side * shrink)) for side in image.size)
     left, top = (wide - size) // 2, (high - size) // 2
@@ -145,30 +155,26 @@ def _webdataset(loading: Loading) -> Measure:
         loader = torch.utils.data.DataLoader(
             samples.repeat(), batch_size=loading.batch, num_workers=loading.cores
         )
-        return rate_of(_first(iter(loader), loading.samples // loading.batch), loading.warm)
+        return rate_of(iter(loader), loading.warm, loading.seconds)
 
     return measure
 
 
-def _ray(loading: Loading) -> Measure:
-    urls = storage.expand(loading.url)
+def _ray(loading: Loading, size: int) -> Measure:
+    times = -(-int(_ENOUGH * (loading.warm + loading.seconds)) // size)
+    urls = storage.expand(loading.url) * times
 
     def resized(row: dict[str, Any]) -> dict[str, Any]:
-        data = next(row[name] for name in ("jpg", "jpeg", "png", "webp") if name in row)
-        return {"image": pillow(data, loading.size)}
+        pixels = next(row[name] for name in ("jpg", "png") if name in row)
+        return {"image": resize(Image.fromarray(pixels), loading.size)}
 
     def measure() -> float:
-        dataset = ray.data.read_webdataset(urls, decoder=None).map(resized)
+        dataset = ray.data.read_webdataset(urls).map(resized)  # decodes by itself, with Pillow
         batches = dataset.iter_batches(batch_size=loading.batch, batch_format="numpy")
         whole = (b["image"] for b in batches if len(b["image"]) == loading.batch)
-        return rate_of(_first(whole, loading.samples // loading.batch), loading.warm)
+        return rate_of(whole, loading.warm, loading.seconds)
 
     return measure
-
-
-def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
-    for _, batch in zip(range(count), batches, strict=False):
-        yield batch
 
 
 def cores() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
+
+from pipelines.core import DataError
 
 Measure = Callable[[], float]
 """Runs a candidate once; returns its rate in samples/s."""
@@ -45,18 +47,28 @@ def ratios(rates: Mapping[str, list[float]], mine: str) -> dict[str, float]:
     }
 
 
-def rate_of(batches: Iterable[Sized], warm: int) -> float:
+def rate_of(batches: Iterator[Sized], warm: float, seconds: float) -> float:
     """Samples/s of batches handed to a consumer that keeps none.
 
     Args:
-        batches: In order.
-        warm: Batches that go by before the clock starts: processes start and import till then.
+        batches: In order; closed when the time is over.
+        warm: Seconds from the first batch until the clock starts: processes start, import
+            and touch their memory for the first time till then.
+        seconds: How long is measured, if there are batches for so long.
     """
-    began, last, count = 0.0, 0.0, 0
-    for number, batch in enumerate(batches, 1):
-        last = time.perf_counter()
-        if number <= warm:
-            began = last
-        else:
-            count += len(batch)
+    first = began = last = None
+    count = 0
+    for batch in batches:
+        now = time.perf_counter()
+        first = now if first is None else first
+        if began is None:
+            began = now if now - first >= warm else None
+            continue
+        last, count = now, count + len(batch)
+        if last - began >= seconds:
+            break
+    if hasattr(batches, "close"):
+        batches.close()
+    if began is None or last is None:
+        raise DataError("too few batches to measure; use more data, or fewer seconds")
     return count / (last - began)

@@ -33,9 +33,9 @@ def loader(
     ] = None,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures.", min=1)] = 256,
     batch: Annotated[int, typer.Option("--batch", help="Pictures a batch.", min=1)] = 256,
-    samples: Annotated[
-        int, typer.Option("--samples", help="Pictures a measurement.", min=2)
-    ] = 16_384,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Of a measurement; as long goes by before it.")
+    ] = 12.0,
     rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 3,
     as_json: Json = False,
 ) -> None:
@@ -46,15 +46,14 @@ def loader(
     from cluster.bench.loader import Loading, candidates, cores
     from cluster.bench.photographs import write_photographs
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.profile import Profile
     from cluster.session import connect
 
     with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         if data is None:
             say("drawing pictures")
             data = write_photographs(Path(folder), 2048)
-        loading = Loading(data, size, batch, samples, cores())
-        with connect(Profile(workers=1, cpus_per_worker=float(cores()))):
+        loading = Loading(data, size, batch, seconds, cores())
+        with connect(loading.profile):
             rates = interleave(candidates(loading), rounds, say)
     result = {
         **medians(rates),

@@ -45,7 +45,7 @@ def opened(data: bytes) -> Iterator[InputContainer]:
         container_options={
             "format_whitelist": _FORMATS,
             "protocol_whitelist": "none",
-            # FFmpeg looks for other codecs in the samples of a WAV, which takes longer than decoding.
+            # FFmpeg looks for other codecs in the samples of a WAV, for longer than it decodes.
             "max_probe_packets": "8",
         },
     )

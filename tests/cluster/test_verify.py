@@ -37,7 +37,7 @@ def test_a_recipe_or_tars_can_be_named() -> None:
     assert (recipe.global_batch, recipe.data.decode.size) == (64, 32)
     tars = describe("x-*.tar", ("data.shuffle.window=3", "seed=5"))
     assert (tars.data.decode.size, tars.data.shuffle.window, tars.seed) == (None, 3, 5)
-    with pytest.raises(ConfigError, match="verify: data.shufle: unknown key; did you mean"):
+    with pytest.raises(ConfigError, match=r"verify: data\.shufle: unknown key; did you mean"):
         describe("x-*.tar", ("data.shufle.window=3",))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from cluster.bench import rounds
 from cluster.bench.rounds import interleave, medians, rate_of, ratios
+from pipelines.core import DataError
 
 
 def test_candidates_take_turns() -> None:
@@ -29,14 +30,19 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert ratios(rates, "a") == {"b": 3.0}
 
 
-def test_the_clock_starts_after_the_warm_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(rounds.time, "perf_counter", lambda: now)
+def batches(clock: list[float], steps: list[float]) -> Iterator[list[int]]:
+    for seconds in steps:
+        clock[0] += seconds
+        yield [0] * 8
 
-    def batches() -> Iterator[list[int]]:
-        nonlocal now
-        for seconds in (50.0, 9.0, 1.0, 1.0, 2.0):
-            now += seconds
-            yield [0] * 8
 
-    assert rate_of(batches(), warm=2) == 3 * 8 / 4.0
+def test_the_clock_starts_when_all_is_warm_and_stops_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: clock[0])
+    given = batches(clock, [50.0, 1.0, 3.0, 1.0, 1.0, 2.0, 77.0])
+    assert rate_of(given, warm=4.0, seconds=4.0) == 3 * 8 / 4.0
+    assert list(given) == []  # closed
+    with pytest.raises(DataError, match="too few batches"):
+        rate_of(batches(clock, [1.0, 1.0]), warm=4.0, seconds=4.0)

@@ -209,7 +209,7 @@ def test_damage_never_raises_anything_else_and_is_not_printed(sound, noise, capf
     chance = random.Random(0)
     config = AudioConfig(rate=8000, seconds=0.5)
     refused = 0
-    for turn in range(900):
+    for turn in range(600):
         data = bytearray(whole[turn % len(whole)])
         if turn % 10 == 9:
             del data[chance.randrange(len(data)) :]
@@ -222,7 +222,7 @@ def test_damage_never_raises_anything_else_and_is_not_printed(sound, noise, capf
             assert np.abs(delivered).max() <= 1.0
         except SampleError:
             refused += 1
-    assert 90 < refused < 810
+    assert 60 < refused < 540
     assert capfd.readouterr().err == ""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 
 import av
@@ -93,7 +94,8 @@ def test_ffmpeg_is_made_silent(film):
 
 
 def test_metadata_of_another_encoding_is_no_fault(film):
-    data = film([0.0, 0.04], "matroska")
-    place = data.index(b"Lavf")  # the muxer's name
-    with opened(data[:place] + b"\xff\xfe\xff\xfe" + data[place + 4 :]) as container:
+    data = film([0.0, 0.04], "matroska").replace(b"Lavf", b"\xff\xfe\xff\xfe")
+    with pytest.raises(UnicodeDecodeError):
+        av.open(io.BytesIO(data))
+    with opened(data) as container:
         assert len(container.streams.video) == 1

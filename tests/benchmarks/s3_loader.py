@@ -22,22 +22,25 @@ from tests.s3.server import serve
 
 def main(folder: Path, rounds: int) -> None:
     """Measure both, in turns."""
-    with tempfile.TemporaryDirectory() as place, serve(Path(place)) as server:
-        with server.environment():
-            store = s3fs.S3FileSystem(endpoint_url=server.endpoint)
-            store.mkdir("pictures")
-            for file in sorted(folder.glob("*.tar")):
-                store.put_file(str(file), f"pictures/{file.name}")
-            loadings = {
-                name: Loading(f"{where}/*.tar", 256, 256, 12.0, cores())
-                for name, where in (("s3", "s3://pictures"), ("disk", str(folder)))
+    with (
+        tempfile.TemporaryDirectory() as place,
+        serve(Path(place)) as server,
+        server.environment(),
+    ):
+        store = s3fs.S3FileSystem(endpoint_url=server.endpoint)
+        store.mkdir("pictures")
+        for file in sorted(folder.glob("*.tar")):
+            store.put_file(str(file), f"pictures/{file.name}")
+        loadings = {
+            name: Loading(f"{where}/*.tar", 256, 256, 12.0, cores())
+            for name, where in (("s3", "s3://pictures"), ("disk", str(folder)))
+        }
+        with connect(loadings["disk"].profile):
+            measures = {
+                name: ours(loading, Reader(open_source(loading.data.source), loading.data, 0))
+                for name, loading in loadings.items()
             }
-            with connect(loadings["disk"].profile):
-                measures = {
-                    name: ours(loading, Reader(open_source(loading.data.source), loading.data, 0))
-                    for name, loading in loadings.items()
-                }
-                rates = interleave(measures, rounds, lambda line: print(line, file=sys.stderr))
+            rates = interleave(measures, rounds, lambda line: print(line, file=sys.stderr))
     print(json.dumps({**medians(rates), "ratio": ratios(rates, "s3")["disk"], "rounds": rates}))
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cluster.bench.rounds import Measure, rate_of
 from cluster.profile import Profile
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder
+from pipelines.order import Shuffle
 from pipelines.reader import DataConfig, Reader, Share, open_source
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
@@ -39,6 +40,7 @@ class Loading:
         batch: Pictures handed over together.
         seconds: Of a measurement.
         cores: Processes that decode.
+        shuffle: Of this project's stream.
     """
 
     url: str
@@ -46,6 +48,7 @@ class Loading:
     batch: int
     seconds: float
     cores: int
+    shuffle: Shuffle = field(default_factory=Shuffle)
 
     @property
     def warm(self) -> float:
@@ -65,7 +68,8 @@ class Loading:
     def data(self) -> DataConfig:
         """The same as a recipe's data."""
         source = {"kind": "webdataset", "url": self.url}
-        return DataConfig.model_validate({"source": source, "decode": {"size": self.size}})
+        data = {"source": source, "decode": {"size": self.size}, "shuffle": self.shuffle}
+        return DataConfig.model_validate(data)
 
 
 def candidates(loading: Loading) -> Mapping[str, Measure]:

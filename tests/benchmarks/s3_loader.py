@@ -16,8 +16,11 @@ from cluster.bench.loader import Loading, cores, ours
 from cluster.bench.photographs import write_photographs
 from cluster.bench.rounds import interleave, medians, ratios
 from cluster.session import connect
+from pipelines.order import Shuffle
 from pipelines.reader import Reader, open_source
 from tests.s3.server import serve
+
+_LONG = Shuffle(chunk=128, window=8)  # ranges of 5 MiB: a request costs as much as 300 KiB
 
 
 def main(folder: Path, rounds: int) -> None:
@@ -32,7 +35,7 @@ def main(folder: Path, rounds: int) -> None:
         for file in sorted(folder.glob("*.tar")):
             store.put_file(str(file), f"pictures/{file.name}")
         loadings = {
-            name: Loading(f"{where}/*.tar", 256, 256, 12.0, cores())
+            name: Loading(f"{where}/*.tar", 256, 256, 10.0, cores(), _LONG)
             for name, where in (("s3", "s3://pictures"), ("disk", str(folder)))
         }
         with connect(loadings["disk"].profile):

@@ -40,7 +40,6 @@ def to_table(columns: Mapping[str, pa.Array], texts: Sequence[Texts], arrays: Ar
 
 def array(table: pa.Table, name: str, shapes: Shapes) -> npt.NDArray[np.generic]:
     """An array column; a read-only view where the table is in one piece. [rows, *shape]."""
-    column = table[name].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0)
+    column = table[name]  # putting one chunk together would copy it
+    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return np.asarray(column.flatten().to_numpy().reshape(-1, *shapes[name][0]))

@@ -42,8 +42,8 @@ def logical_cpus(profile: Profile) -> int:
 def object_store(profile: Profile) -> int:
     """Bytes of the object store of a cluster of one's own: what readers may have waiting, and more.
 
-    Ray's default, a third of the memory, is used up round and round, and a page that is
-    touched for the first time costs more than the batch that is copied into it.
+    Ray's default, a third of the memory, is used up round and round, so that the memory of a
+    run grows with its length until all of it is taken.
     """
     return max(_SMALLEST_STORE, profile.workers * profile.reader.memory * 5 // 4 + (256 << 20))
 
@@ -58,7 +58,7 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
     # Ray gives its workers a low priority, but training should not yield to the desktop.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # A reader that waits a second for its next task would be ended, and its successor would
-    # spend two seconds of a core on importing the same again.
+    # import the same again.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")

@@ -15,6 +15,7 @@ from pipelines.core import ConfigError, nearest
 from pipelines.core.batch import Batch, IdentityView, ImageView, TextView, ViewSpec
 from pipelines.core.randomness import sample_keys, uniform
 from pipelines.decode.tokenizer import Tokenizer
+from pipelines.tables import array
 
 _CHOICE = 2048  # stream of the numbers that choose among several captions
 
@@ -78,9 +79,9 @@ class ViewBuilder:
     def _images(self, table: pa.Table) -> Tensor:
         if "image" not in table.column_names or self._size is None:
             raise ConfigError("this objective needs images: set data.decode.size")
-        flat = table["image"].combine_chunks().flatten().to_numpy()
-        array = torch.from_numpy(flat.copy()).view(-1, self._size, self._size, 3)
-        return pixels(array.to(self._device, non_blocking=True))
+        shape = (self._size, self._size, 3), np.dtype(np.uint8)
+        stored = torch.from_numpy(array(table, "image", {"image": shape}).copy())
+        return pixels(stored.to(self._device, non_blocking=True))
 
     def _tokens(self, table: pa.Table, view: TextView, keys: Tensor) -> Tensor:
         if self._tokenizer is None:

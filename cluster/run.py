@@ -76,7 +76,7 @@ def train_run(
     check_resume(run, profile.engine, profile.workers)
     facts = Facts(run, recipe, profile, command)
     say(f"connecting to {address}" if address else "starting Ray")
-    with connect(profile, address) as session:
+    with connect(profile, address, jobs=True) as session:
         say("reading the data set's index")
         started = time.perf_counter()
         prepared = prepare(run, recipe)

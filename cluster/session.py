@@ -22,7 +22,7 @@ _SMALLEST_STORE = 512 << 20
 
 @dataclass(frozen=True)
 class Session:
-    """A connected cluster; ``dashboard`` is the URL that jobs are submitted to."""
+    """A connected cluster; ``dashboard`` is the URL that jobs are submitted to, or empty."""
 
     dashboard: str
 
@@ -49,8 +49,14 @@ def object_store(profile: Profile) -> int:
 
 
 @contextmanager
-def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
+def connect(profile: Profile, address: str | None = None, jobs: bool = False) -> Iterator[Session]:
     """Connect to the cluster at ``address`` or $RAY_ADDRESS, or start one on this machine.
+
+    Args:
+        profile: What a cluster of one's own must hold.
+        address: Of a cluster that is there.
+        jobs: Whether one of one's own takes jobs: that is a dashboard's work, whose
+            processes start for seconds and take some of a core from then on.
 
     Raises:
         UserError: There is no cluster at the address.
@@ -64,7 +70,7 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")
     mine = not address and not ray.is_initialized()
-    dashboard = _start(profile, address)
+    dashboard = _start(profile, address, jobs)
     try:
         yield Session(dashboard)
     finally:
@@ -72,21 +78,21 @@ def connect(profile: Profile, address: str | None = None) -> Iterator[Session]:
             ray.shutdown()
 
 
-def _start(profile: Profile, address: str | None) -> str:
+def _start(profile: Profile, address: str | None, jobs: bool) -> str:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if ray.is_initialized():
         options["ignore_reinit_error"] = True
     elif address:
         options["address"] = address
     else:
-        options |= {"num_cpus": logical_cpus(profile), "include_dashboard": True}
+        options |= {"num_cpus": logical_cpus(profile), "include_dashboard": jobs}
         options["object_store_memory"] = object_store(profile)
     try:
         with warnings.catch_warnings(), _agent_on_any_port():
             warnings.simplefilter("ignore")  # the library's own deprecations
-            url = str(ray.init(**options).dashboard_url)
+            url = str(ray.init(**options).dashboard_url or "")
             _quieten_data()
-            return url if "://" in url else f"http://{url}"
+            return url if "://" in url or not url else f"http://{url}"
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None

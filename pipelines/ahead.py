@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -63,3 +64,18 @@ class Ahead(Generic[T]):
                 return
             except queue.Full:
                 continue
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield each item once the next one has been made; an error waits for the item before it."""
+    held = list(itertools.islice(items, 1))
+    while held:
+        following, fault = [], None
+        try:
+            following = list(itertools.islice(items, 1))
+        except Exception as error:  # raised below
+            fault = error
+        yield held.pop()
+        if fault is not None:
+            raise fault
+        held = following

@@ -8,15 +8,19 @@ the batch stays whole; the table's ``fault`` column says why.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.ahead import one_ahead
 from pipelines.core import Config, DataError, Family
 from pipelines.core.permutation import Numbers, fold, mix
 from pipelines.core.source import RawSample, Source
@@ -25,6 +29,7 @@ from pipelines.order import MixedOrder, Order, Shuffle, ShuffledOrder
 from pipelines.tables import Arrays, Texts, empty, to_table
 
 SOURCES = Family("pipelines.sources")
+_TOGETHER = 8  # samples that a thread decodes before it takes others
 _SUBSTITUTES = 16  # that many unreadable samples in a row mean that the data set is broken
 
 
@@ -119,6 +124,17 @@ def cut(share: Share, order: Order, rows: int) -> Iterator[Rows]:
         row = target
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """A batch that is being decoded."""
+
+    epochs: Numbers
+    samples: Numbers
+    raws: list[RawSample]
+    arrays: Arrays
+    jobs: list[Future[list[Texts | SampleError]]]
+
+
 class Reader:
     """Reads and decodes positions of a data set in its global order. Pickles.
 
@@ -158,8 +174,12 @@ class Reader:
         """
         return self.read(Rows(share, share.start * share.local, share.stop * share.local))
 
-    def read(self, rows: Rows) -> Iterator[pa.Table]:
+    def read(self, rows: Rows, threads: int = 1) -> Iterator[pa.Table]:
         """Read some rows of a share, fetching far ahead of decoding.
+
+        Args:
+            rows: Which rows.
+            threads: How many of them decode: the next batch while one is handed over.
 
         Yields:
             The rows of one global batch at a time, in the order of positions.
@@ -172,29 +192,54 @@ class Reader:
         if not places:
             return
         raws = iter(self.source.read(np.concatenate([samples for _, samples in places])))
-        for epochs, samples in places:
-            yield self._table(epochs, samples, raws)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        try:
+            for batch in one_ahead(self._begin(pool, *place, raws) for place in places):
+                yield self._table(batch)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _table(self, epochs: Numbers, samples: Numbers, raws: Iterator[RawSample]) -> pa.Table:
+    def _begin(
+        self, pool: Executor, epochs: Numbers, samples: Numbers, raws: Iterator[RawSample]
+    ) -> _Batch:
         arrays = empty(self._decode.shapes, len(samples))
-        delivered, keys, faults, texts = samples.copy(), [], [], []
         state = mix(fold((self._seed,)) ^ epochs.view(np.uint64))
-        decode_keys = mix(state ^ samples.view(np.uint64))  # as ``randomness.sample_keys``
-        for place, raw in zip(range(len(samples)), raws, strict=False):
-            row = {name: array[place] for name, array in arrays.items()}
+        keys = mix(state ^ samples.view(np.uint64))  # as ``randomness.sample_keys``
+        held = list(itertools.islice(raws, len(samples)))
+        jobs = [
+            pool.submit(self._fill, held[start : start + _TOGETHER], arrays, keys, start)
+            for start in range(0, len(held), _TOGETHER)
+        ]
+        return _Batch(epochs, samples, held, arrays, jobs)
+
+    def _fill(
+        self, raws: list[RawSample], arrays: Arrays, keys: npt.NDArray[np.uint64], start: int
+    ) -> list[Texts | SampleError]:
+        """Decode neighbours into rows of a batch: texts of each, or why there are none."""
+        done: list[Texts | SampleError] = []
+        for place, raw in enumerate(raws, start):
             try:
-                read = self._decode.fill(raw, row, int(decode_keys[place]))
-                key, fault = raw.key, ""
+                done.append(self._decode.fill(raw, _row(arrays, place), int(keys[place])))
             except SampleError as error:
-                first = {"shard": raw.shard, "key": raw.key, "reason": str(error)}
-                epoch, sample = int(epochs[place]), int(samples[place])
+                done.append(error)
+        return done
+
+    def _table(self, batch: _Batch) -> pa.Table:
+        delivered, keys, faults, texts = batch.samples.copy(), [], [], []
+        done = itertools.chain.from_iterable(job.result() for job in batch.jobs)
+        for place, (raw, read) in enumerate(zip(batch.raws, done, strict=True)):
+            key, fault = raw.key, ""
+            if isinstance(read, SampleError):
+                first = {"shard": raw.shard, "key": raw.key, "reason": str(read)}
+                epoch, sample = int(batch.epochs[place]), int(batch.samples[place])
+                row = _row(batch.arrays, place)
                 delivered[place], key, read, fault = self._instead(row, epoch, sample, first)
             keys.append(key)
             faults.append(fault)
             texts.append(read)
-        columns = {"epoch": pa.array(epochs), "sample": pa.array(delivered)}
+        columns = {"epoch": pa.array(batch.epochs), "sample": pa.array(delivered)}
         columns |= {"key": pa.array(keys, pa.string()), "fault": pa.array(faults, pa.string())}
-        return to_table(columns, texts, arrays)
+        return to_table(columns, texts, batch.arrays)
 
     def _instead(
         self, row: Arrays, epoch: int, sample: int, first: dict[str, str]
@@ -213,6 +258,10 @@ class Reader:
             f"{first['shard']}: {len(faults)} samples tried, none readable; "
             f"{first['key']}: {first['reason']}"
         )
+
+
+def _row(arrays: Arrays, place: int) -> Arrays:
+    return {name: array[place] for name, array in arrays.items()}
 
 
 def order_of(source: Source, shuffle: Shuffle, seed: int) -> Order:

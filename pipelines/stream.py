@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -31,7 +32,8 @@ _BLINK = 0.02  # seconds; short against the time that a read task takes
 # Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
 # are half as large again; a batch that is a little over the target passes as it is.
 _PASSES = 0.8
-_SEGMENT = 2048  # read tasks of one graph: planning them all at once would cost memory
+_SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
+_SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
 
 
 class ReaderConfig(Config):
@@ -41,6 +43,8 @@ class ReaderConfig(Config):
         batches_per_task: Global batches that one read task fetches together, about:
             tasks are cut where windows of the shuffle end.
         tasks_ahead: Read tasks in flight for one worker.
+        threads: Threads of a read task that decode. Few tasks with several threads move
+            less memory between processes than many tasks.
         cpus: Logical CPUs that a read task occupies.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
@@ -50,6 +54,7 @@ class ReaderConfig(Config):
 
     batches_per_task: int = Field(default=8, ge=1)
     tasks_ahead: int = Field(default=2, ge=1)
+    threads: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
     memory: int = Field(default=256 << 20, ge=1 << 20)
     patience: float = Field(default=300.0, gt=0)
@@ -71,17 +76,19 @@ class _Patience(ExecutionCallback):  # type: ignore[misc]
         self._woke = time.monotonic()
 
     def on_execution_step(self, executor: Any) -> None:
-        if not executor._consumer_idling():
-            time.sleep(_PAUSE)
-        elif time.monotonic() - self._woke < _BLINK:  # the step waited for nothing
+        slept = 0.0
+        if time.monotonic() - self._woke < _BLINK:  # the step waited for nothing
             time.sleep(_BLINK)
+        while not executor._consumer_idling() and slept < _PAUSE:
+            time.sleep(_BLINK)
+            slept += _BLINK
         self._woke = time.monotonic()
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
-    def __init__(self, reader: ray.ObjectRef, parts: list[Rows], patience: float):
+    def __init__(self, reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig):
         super().__init__()
-        self._reader, self._parts, self._patience = reader, parts, patience
+        self._reader, self._parts, self._config = reader, parts, config
 
     def get_name(self) -> str:
         return "eagleray"
@@ -95,7 +102,7 @@ class _ShareSource(Datasource):  # type: ignore[misc]
     def _task(self, part: Rows) -> ReadTask:
         rows = part.stop - part.start
         metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
-        return ReadTask(partial(_read, self._reader, part, self._patience), metadata)
+        return ReadTask(partial(_read, self._reader, part, self._config), metadata)
 
 
 _loaded: dict[str, Reader] = {}
@@ -103,20 +110,21 @@ _loaded: dict[str, Reader] = {}
 
 def _load(reference: ray.ObjectRef) -> Reader:
     """A process that reads on keeps its reader, with the parts of the index it has read."""
-    name = reference.hex()
+    # Clusters that follow one another in a process number their objects alike.
+    name = ray.get_runtime_context().get_node_id() + reference.hex()
     if name not in _loaded:
         _loaded.clear()
         _loaded[name] = ray.get(reference)
     return _loaded[name]
 
 
-def _read(reference: ray.ObjectRef, part: Rows, patience: float) -> Iterator[pa.Table]:
+def _read(reference: ray.ObjectRef, part: Rows, config: ReaderConfig) -> Iterator[pa.Table]:
     keep_freed_memory()
-    tables = _load(reference).read(part)
+    tables = _load(reference).read(part, config.threads)
     while True:
         # Ends the process even where the library that hangs holds the interpreter's lock;
         # the stack goes to the log, and the task starts again in another process.
-        faulthandler.dump_traceback_later(patience, exit=True, file=2)
+        faulthandler.dump_traceback_later(config.patience, exit=True, file=2)
         table = next(tables, None)
         faulthandler.cancel_dump_traceback_later()
         if table is None:
@@ -157,13 +165,25 @@ def _blocks(
     if _Patience not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(
-        _ShareSource(reader, parts, config.patience),
+        _ShareSource(reader, parts, config),
         override_num_blocks=len(parts),
         concurrency=min(config.tasks_ahead, len(parts)),
         num_cpus=config.cpus,
     )
     blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
-    yield from iter(blocks)
+    others = set(threading.enumerate())
+    try:
+        yield from iter(blocks)
+    finally:
+        _settle(others)
+
+
+def _settle(others: set[threading.Thread]) -> None:
+    """Wait for an iteration's threads: one that asks a closed cluster ends the process."""
+    deadline = time.monotonic() + _SETTLED
+    for thread in threading.enumerate():
+        if thread not in others and thread.name == "iter_threaded":
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -184,4 +204,6 @@ def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
     """The same tables in this process, without Ray: for tests and small jobs."""
     parts = cut(share, reader.order, config.batches_per_task * share.local)
-    yield from _rebatch((table for part in parts for table in reader.read(part)), share.local)
+    yield from _rebatch(
+        (table for part in parts for table in reader.read(part, config.threads)), share.local
+    )

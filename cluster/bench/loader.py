@@ -16,6 +16,7 @@ from PIL import Image
 
 from cluster.bench.rounds import Measure, rate_of
 from cluster.profile import Profile
+from cluster.session import connect
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder
 from pipelines.order import Shuffle
@@ -57,11 +58,9 @@ class Loading:
 
     @property
     def profile(self) -> Profile:
-        """A worker that only consumes, and one reader more than there are cores."""
-        held = max(1 << 20, 16 * 3 * self.batch * self.size**2)
-        reader = ReaderConfig(
-            batches_per_task=4, tasks_ahead=self.cores + 1, memory=max(held, 1 << 20)
-        )
+        """A worker that only consumes, and a reader for each core, two at least."""
+        held, tasks = 16 * 3 * self.batch * self.size**2, max(2, self.cores)
+        reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=max(held, 1 << 20))
         return Profile(workers=1, cpus_per_worker=float(self.cores), reader=reader)
 
     @property
@@ -73,23 +72,35 @@ class Loading:
 
 
 def candidates(loading: Loading) -> Mapping[str, Measure]:
-    """What is measured, by name; needs a Ray cluster."""
-    reader = Reader(open_source(loading.data.source, scan=scan_on_cluster), loading.data, 0)
+    """What is measured, by name."""
+    with connect(loading.profile):
+        source = open_source(loading.data.source, scan=scan_on_cluster)
+    reader = Reader(source, loading.data, 0)
     return {
-        "ours": ours(loading, reader),
-        "decode_limit": _limit(loading, reader),
+        "ours": _alone(loading, ours(loading, reader)),
+        "decode_limit": _alone(loading, _limit(loading, reader)),
         "webdataset": _webdataset(loading),
-        "ray_read_webdataset": _ray(loading, reader.order.size),
+        "ray_read_webdataset": _alone(loading, _ray(loading, reader.order.size)),
     }
+
+
+def _alone(loading: Loading, measure: Measure) -> Measure:
+    """Measure in a cluster of its own: idle processes of another one still take some of a core."""
+
+    def run() -> float:
+        with connect(loading.profile):
+            return measure()
+
+    return run
 
 
 def ours(loading: Loading, reader: Reader) -> Measure:
     """This project's stream, through Ray Data to a consumer."""
-    reference, shapes = ray.put(reader), Decoder(loading.data.decode).shapes
+    shapes = Decoder(loading.data.decode).shapes
     share = Share(loading.batch, 0, 1, 0, _ENDLESS // loading.batch)
 
     def batches() -> Iterator[npt.NDArray[Any]]:
-        for table in stream(reference, share, loading.profile.reader):
+        for table in stream(ray.put(reader), share, loading.profile.reader):
             yield array(table, "image", shapes)
 
     return lambda: rate_of(batches(), loading.warm, loading.seconds)
@@ -117,13 +128,13 @@ class _Decoding:
 def _limit(loading: Loading, reader: Reader) -> Measure:
     kept = min(reader.order.size, 2048)
     raws = list(reader.source.read(np.arange(kept, dtype=np.int64)))
-    processes = [
-        _Decoding.remote(loading.data, raws[number :: loading.cores], loading.batch)  # type: ignore[attr-defined]
-        for number in range(loading.cores)
-    ]
-    ray.get([process.run.remote(0.1) for process in processes])
 
     def measure() -> float:
+        processes = [
+            _Decoding.remote(loading.data, raws[number :: loading.cores], loading.batch)  # type: ignore[attr-defined]
+            for number in range(loading.cores)
+        ]
+        ray.get([process.run.remote(loading.warm) for process in processes])
         rates = ray.get([process.run.remote(loading.seconds) for process in processes])
         return float(sum(rates))
 

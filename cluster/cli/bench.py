@@ -46,15 +46,13 @@ def loader(
     from cluster.bench.loader import Loading, candidates, cores
     from cluster.bench.photographs import write_photographs
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.session import connect
 
     with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         if data is None:
             say("drawing pictures")
             data = write_photographs(Path(folder), 2048)
         loading = Loading(data, size, batch, seconds, cores())
-        with connect(loading.profile):
-            rates = interleave(candidates(loading), rounds, say)
+        rates = interleave(candidates(loading), rounds, say)
     result = {
         **medians(rates),
         "ratios": ratios(rates, "ours"),

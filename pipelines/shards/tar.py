@@ -148,7 +148,7 @@ class TarScanner:
             left -= got
 
 
-def unpack(data: bytes) -> tuple[str, dict[str, bytes]]:
+def unpack(data: bytes | memoryview) -> tuple[str, dict[str, bytes]]:
     """Take one sample apart that was cut out of a tar from its first header to its last padding.
 
     Returns:
@@ -159,23 +159,23 @@ def unpack(data: bytes) -> tuple[str, dict[str, bytes]]:
     """
     key, found, at = None, {}, 0
     while at < len(data):
-        header = data[at : at + BLOCK]
+        header = bytes(data[at : at + BLOCK])
         if header[257:262] != b"ustar" or header[156] != 0x30 or header[345]:
-            return _unpack_any(data)  # long names, links and the like
+            return _unpack_any(bytes(data))  # long names, links and the like
         try:
             member = TarMember(
                 header[:100].split(b"\0", 1)[0].decode(), at + BLOCK, int(header[124:135], 8)
             )
         except ValueError:
-            return _unpack_any(data)
+            return _unpack_any(bytes(data))
         if member.size < 0:
-            return _unpack_any(data)
+            return _unpack_any(bytes(data))
         extension = member.extension
         if extension:
             if (key is not None and key != member.key) or extension in found:
                 raise TarFault("not one sample")
             key = member.key
-            found[extension] = data[member.offset : member.offset + member.size]
+            found[extension] = bytes(data[member.offset : member.offset + member.size])
         at = member.stop
     if key is None or at != len(data):
         raise TarFault("not one sample")

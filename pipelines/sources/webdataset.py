@@ -84,7 +84,7 @@ class WebDataset:
         wanted = wanted[np.lexsort((spans[0, wanted], shards[wanted]))]
         ranges = merge([(int(shards[w]), int(spans[0, w]), int(spans[1, w])) for w in wanted])
         urls = {shard: self.index.url(shard) for shard in map(int, np.unique(shards))}
-        parts = _read([(urls[shard], a, b) for shard, a, b in ranges])
+        parts = [memoryview(part) for part in _read([(urls[s], a, b) for s, a, b in ranges])]
         found: list[RawSample | None] = [None] * len(shards)
         part = 0
         for place in map(int, wanted):
@@ -117,7 +117,7 @@ def _read(ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
         return [part for each in parts for part in each]
 
 
-def _sample(url: str, data: bytes) -> RawSample:
+def _sample(url: str, data: memoryview) -> RawSample:
     try:
         key, members = unpack(data)
     except TarFault as fault:

@@ -14,7 +14,7 @@ import time
 from cluster.profile import Profile
 from cluster.ray_jobs import RayJobs
 from cluster.session import connect
-with connect(Profile(workers=1)) as session:
+with connect(Profile(workers=1), jobs=True) as session:
     jobs = RayJobs(session.dashboard, {})
     for attempt in range(60):
         try:
@@ -46,6 +46,29 @@ def test_a_second_cluster_on_the_machine_runs_jobs_as_well(ray_cluster: Session)
     status, dashboard = done.stdout.split()
     assert status == "succeeded"
     assert dashboard != ray_cluster.dashboard
+
+
+def test_a_cluster_that_takes_no_jobs_starts_no_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: list[object] = []
+
+    class Started:
+        dashboard_url = None
+
+    def init(**options: object) -> Started:
+        asked.append(options["include_dashboard"])
+        return Started()
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connect(Profile()) as session:
+        assert session.dashboard == ""
+    with connect(Profile(), jobs=True):
+        pass
+    assert asked == [False, True]
 
 
 def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

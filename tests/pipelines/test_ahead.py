@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.ahead import Ahead
+from pipelines.ahead import Ahead, one_ahead
 
 WAIT = 20  # seconds until a test that hangs fails; none waits that long when all is well
 
@@ -108,3 +108,30 @@ def test_a_consumer_that_leaves_ends_the_work():
     next(ahead)
     ahead.close()
     assert over.wait(WAIT)
+
+
+class TestOneAhead:
+    @pytest.mark.parametrize("count", [0, 1, 2, 9])
+    def test_items_come_in_order(self, count: int) -> None:
+        assert list(one_ahead(iter(range(count)))) == list(range(count))
+
+    def test_the_next_item_is_begun_before_one_is_handed_over(self) -> None:
+        begun: list[int] = []
+
+        def items() -> Iterator[int]:
+            for number in range(3):
+                begun.append(number)
+                yield number
+
+        seen = [(item, len(begun)) for item in one_ahead(items())]
+        assert seen == [(0, 2), (1, 3), (2, 3)]
+
+    def test_an_error_waits_for_the_item_before_it(self) -> None:
+        def items() -> Iterator[int]:
+            yield 1
+            raise OSError("gone")
+
+        ahead = one_ahead(items())
+        assert next(ahead) == 1
+        with pytest.raises(OSError, match="gone"):
+            next(ahead)

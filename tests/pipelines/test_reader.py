@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.core import DataError
 from pipelines.core.source import Part, RawSample
-from pipelines.reader import DataConfig, Reader, Share, cut, open_source
+from pipelines.reader import DataConfig, Reader, Rows, Share, cut, open_source
 from pipelines.sources.synthetic import Synthetic
 
 SIZE = 16
@@ -245,6 +245,16 @@ def test_rows_and_positions_are_each_others_inverse(workers, local, row):
         assert share.row(after) in (row, row + 1)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_the_number_of_threads_changes_nothing(make, threads):
+    rows = Rows(Share(20, 0, 1, 0, 3), 0, 60)
+    reader = make(bad=frozenset({0, 3, 4, 11, 19}))
+    alone, together = list(reader.read(rows)), list(reader.read(rows, threads))
+    assert len(alone) == 3
+    assert all(a.equals(b) for a, b in zip(alone, together, strict=True))
+    assert any(column(together, "fault"))
+
+
 def test_decoding_is_lazy_so_that_the_first_batch_comes_early(make, monkeypatch):
     reader = make()
     decoded: list[str] = []
@@ -254,7 +264,7 @@ def test_decoding_is_lazy_so_that_the_first_batch_comes_early(make, monkeypatch)
     )
     tables = reader.batches(Share(4, 0, 1, 0, 5))
     next(tables)
-    assert len(decoded) == 4
+    assert 4 <= len(decoded) <= 8  # the next batch of five is begun
 
 
 def test_a_reader_pickles_after_use():

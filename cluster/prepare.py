@@ -63,7 +63,7 @@ def claim(run: str, recipe: Recipe) -> str:
                 f"{run}: holds a run of another recipe ({changed[0]}{more}); "
                 "choose another --out, or delete it"
             )
-        for name in (TOKENIZER, "run.json", "metrics.jsonl"):
+        for name in (TOKENIZER, "run.json", "metrics.jsonl", "skipped.json"):
             storage.remove(storage.join(url, name))
     storage.write_text(place, recipe.to_yaml())
     return url

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from pipelines.core import UserError
+from trainers.meter import NotFinite
 
-Decision = Literal["retry", "tell the user", "give up"]
+Decision = Literal["retry", "rewind", "tell the user", "give up"]
 
 
 def user_error(error: BaseException) -> UserError | None:
@@ -22,19 +23,24 @@ def user_error(error: BaseException) -> UserError | None:
     return None
 
 
-def decide(error: BaseException, restarts: int, allowed: int, progressed: bool) -> Decision:
+def decide(
+    error: BaseException, restarts: int, allowed: int, progressed: bool, rewinds: int = 0
+) -> Decision:
     """Decide after a failed attempt.
 
-    A user's fault is told, for it would happen again. A worker that died is
-    replaced, as long as attempts are left; an attempt that committed something
-    new does not use one up.
+    A batch whose loss is not finite is left out, as often as the recipe allows. A user's
+    fault is told, for it would happen again. A worker that died is replaced, as
+    long as attempts are left; an attempt that committed something new does not use one up.
 
     Args:
         error: What the attempt raised.
         restarts: Attempts that failed without a new commit, this one not counted.
         allowed: How many may.
         progressed: Whether this attempt made a new commit.
+        rewinds: How many more batches may be left out.
     """
+    if isinstance(user_error(error), NotFinite) and rewinds > 0:
+        return "rewind"
     if user_error(error) is not None:
         return "tell the user"
     return "retry" if progressed or restarts < allowed else "give up"

@@ -24,11 +24,13 @@ from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
 from cluster.session import Session, connect
+from cluster.skipped import read_skipped, write_skipped
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
 from trainers.checkpoint import committed
 from trainers.hooks import quarantine_url, read_clock
 from trainers.job import Job
+from trainers.meter import NotFinite
 from trainers.recipe import Recipe
 from trainers.requests import filed
 from trainers.worker import work
@@ -129,17 +131,24 @@ def _train(run: str, recipe: Recipe, profile: Profile, prepared: Prepared, facts
         reader=profile.reader,
         trackers=profile.trackers,
     )
-    config = {"job": job.model_dump(mode="json"), "reader": ray.put(prepared.reader)}
-    restarts = 0
+    reader, restarts = ray.put(prepared.reader), 0
     while (before := _samples(run)) < planned:
+        skipped = read_skipped(run)
         if before:
             facts.event(before, f"went on from the commit at {before} samples")
+        now = job.model_copy(update={"skipped": skipped.steps})
         try:
-            _fit(config, profile)
+            _fit({"job": now.model_dump(mode="json"), "reader": reader}, profile)
         except Exception as error:  # what it means is decided below
             progressed = _samples(run) > before
-            decision = recovery.decide(error, restarts, profile.restarts, progressed)
+            left = recipe.rewinds - len(skipped.windows)
+            decision = recovery.decide(error, restarts, profile.restarts, progressed, left)
             fault = recovery.user_error(error)
+            if decision == "rewind" and isinstance(fault, NotFinite):
+                write_skipped(run, skipped.and_step(fault.step, recipe.global_batch))
+                lost = f"the batch of step {fault.step} is left out: its loss was not finite"
+                facts.event(_samples(run), lost)
+                continue
             if decision == "tell the user" and fault is not None:
                 facts.event(_samples(run), str(fault))
                 raise fault from error

@@ -21,6 +21,7 @@ class Job(Config):
         recipe: What is learned.
         engine: Stage and precision.
         reader: How reading is spread.
+        skipped: Steps that make no update.
         trackers: Where metrics go, beside ``metrics.jsonl``.
     """
 
@@ -29,4 +30,5 @@ class Job(Config):
     recipe: Recipe
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
+    skipped: tuple[int, ...] = ()
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)

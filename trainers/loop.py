@@ -27,6 +27,7 @@ class Plan:
         commit_every: Samples between commits.
         quarantine_limit: Share of unreadable samples at which the run stops.
         epoch: Samples of an epoch.
+        skipped: Steps that make no update: their batches broke an earlier attempt.
     """
 
     global_batch: int
@@ -35,6 +36,7 @@ class Plan:
     commit_every: int
     quarantine_limit: float
     epoch: int
+    skipped: frozenset[int] = frozenset()
 
 
 class Hooks(Protocol):
@@ -77,25 +79,30 @@ def train(
 
     Raises:
         DataError: Too many samples are unreadable, or the stream ended early.
-        UserError: The loss is not finite.
+        NotFinite: A loss or gradient is not; nothing that came of it was committed.
     """
     batch_size, total = plan.global_batch, plan.steps * plan.global_batch
     meter = Meter(engine, clock or Clock(), batch_size, plan.epoch)
+    first = True
     for step in range(done + 1, plan.steps + 1):
         table = meter.fetch(tables)
         if table is None:
             raise DataError(f"the stream ended after {step - 1} of {plan.steps} steps")
-        batch = build(table)
-        if step == done + 1:
-            hooks.first(table, batch)
         samples = step * batch_size
         rate = learning_rate(optimizer, samples, total)
-        meter.add(engine.step(batch, rate))
-        engine.objective.after_step(step / plan.steps)
-        if step % plan.log_every == 0 or step == plan.steps:
+        if step not in plan.skipped:
+            batch = build(table)
+            if first:
+                hooks.first(table, batch)
+                first = False
+            meter.add(step, engine.step(batch, rate))
+            engine.objective.after_step(step / plan.steps)
+        if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
             meter.check_quarantine(samples // engine.world_size, plan.quarantine_limit)
         if commits_after(step, batch_size, plan.commit_every, plan.steps):
+            if not meter.empty:
+                meter.check()
             now = meter.now()
             started = time.perf_counter()
             asking = hooks.commit(samples, now, meter.faults)

@@ -19,6 +19,21 @@ from trainers.core.objective import LossOutput
 _ENOUGH = 200  # samples before a share of unreadable ones means anything
 
 
+class NotFinite(UserError):
+    """A step's loss or gradient is not finite.
+
+    Attributes:
+        step: The first such step: training may go on from a commit before it, without it.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+    def __reduce__(self) -> tuple[type[NotFinite], tuple[str, int]]:
+        return type(self), (str(self), self.step)
+
+
 @dataclass
 class Clock:
     """Where the time of a run went, in seconds, over all its parts.
@@ -57,6 +72,7 @@ class Meter:
         self._begin_interval()
 
     def _begin_interval(self) -> None:
+        self._steps: list[int] = []
         self._outputs: list[LossOutput] = []
         self._norms: list[Tensor] = []
         self._wait = 0.0
@@ -79,10 +95,16 @@ class Meter:
             self.faults += [fault for text in marked for fault in json.loads(text)]
         return table
 
-    def add(self, result: StepOutput) -> None:
+    def add(self, step: int, result: StepOutput) -> None:
         """Count a step."""
+        self._steps.append(step)
         self._outputs.append(result.output)
         self._norms.append(result.grad_norm)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no step was made since the last line."""
+        return not self._steps
 
     def now(self) -> Clock:
         """The clock, brought up to date."""
@@ -100,22 +122,16 @@ class Meter:
         """Average over workers and over the steps since the last line.
 
         Raises:
-            UserError: The loss is not finite.
+            NotFinite: A loss or gradient is not.
         """
-        samples = step * self._batch
-        means = self._means()
-        if not all(map(torch.isfinite, torch.tensor(list(means.values())))):
-            raise UserError(
-                f"the loss is not finite at {samples} samples; lower optimizer.learning_rate "
-                "or raise optimizer.warmup, then run again: it goes on from the last commit"
-            )
+        rows = self.check()
         took = time.perf_counter() - self._interval
+        means = {name: values.mean().item() for name, values in rows.items()}
         line = {
             "step": step,
-            "epoch": samples / self._epoch,
+            "epoch": step * self._batch / self._epoch,
             **means,
             "learning_rate": rate,
-            "grad_norm": float(torch.stack([n.float().cpu() for n in self._norms]).mean()),
             "samples_per_second": len(self._outputs) * self._batch / took,
             "data_wait_share": self._wait / took,
             "seconds": self.now().train,
@@ -123,14 +139,31 @@ class Meter:
         self._begin_interval()
         return line
 
-    def _means(self) -> dict[str, float]:
-        names = ["loss", *sorted(self._outputs[0].metrics)]
-        rows = [
-            torch.stack([o.loss.detach(), *(o.metrics[name] for name in names[1:])]).float()
+    def check(self) -> dict[str, Tensor]:
+        """Average every step since the last line over workers.
+
+        Returns:
+            Loss, further metrics and the gradient's norm by step. [steps] each
+
+        Raises:
+            NotFinite: A loss or gradient is not; all workers raise it alike.
+        """
+        names = ["loss", *sorted(self._outputs[0].metrics), "grad_norm"]
+        steps = [
+            torch.stack([o.loss.detach(), *(o.metrics[name] for name in names[1:-1])]).float().cpu()
             for o in self._outputs
         ]
-        means = self._engine.mean(torch.stack(rows).mean(0).cpu())
-        return dict(zip(names, means.tolist(), strict=True))
+        norms = torch.stack([norm.float().cpu().reshape(()) for norm in self._norms])
+        rows = self._engine.mean(torch.cat([torch.stack(steps), norms[:, None]], 1))
+        for step, row in zip(self._steps, rows, strict=True):
+            if not torch.isfinite(row).all():
+                raise NotFinite(
+                    f"the loss is not finite at {step * self._batch} samples; lower "
+                    "optimizer.learning_rate or raise optimizer.warmup, then run again: "
+                    "it goes on from the last commit",
+                    step,
+                )
+        return dict(zip(names, rows.T, strict=True))
 
     def check_quarantine(self, seen: int, limit: float) -> None:
         """Compare this worker's unreadable samples with what is allowed.

@@ -37,6 +37,8 @@ class Recipe(Config):
         samples: Length of the run; rounded up to whole steps.
         commit_every: Samples between checkpoints; rounded up likewise.
         log_every: Steps between two lines of metrics.
+        rewinds: How many batches may be left out because the loss or gradient was not
+            finite: the run goes back to its last commit and on without that batch.
         evaluations: Asked for at every commit.
     """
 
@@ -50,6 +52,7 @@ class Recipe(Config):
     samples: int = Field(ge=1)
     commit_every: int = Field(ge=1)
     log_every: int = Field(default=10, ge=1)
+    rewinds: int = Field(default=3, ge=0)
     evaluations: tuple[Annotated[Config, EVALUATIONS], ...] = ()
 
     @model_validator(mode="after")

@@ -63,6 +63,7 @@ def work(config: dict[str, Any]) -> None:
         recipe.commit_every,
         recipe.data.quarantine_limit,
         reader.order.size,
+        frozenset(job.skipped),
     )
     try:
         train(engine, tables, views, plan, recipe.optimizer, hooks, done, clock)

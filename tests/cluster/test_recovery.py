@@ -4,6 +4,7 @@ import pytest
 
 from cluster.recovery import decide, user_error
 from pipelines.core import DataError, StorageError
+from trainers.meter import NotFinite
 
 
 class GroupError(Exception):
@@ -18,6 +19,7 @@ class Wrapped(Exception):
         self.cause = cause
 
 
+BROKEN = NotFinite("the loss is not finite", 7)
 FULL = StorageError("x: the disk is full")
 
 
@@ -58,3 +60,18 @@ def test_decisions(
     error: Exception, restarts: int, allowed: int, progressed: bool, decision: str
 ) -> None:
     assert decide(error, restarts, allowed, progressed) == decision
+
+
+@pytest.mark.parametrize(
+    ("rewinds", "decision"), [(2, "rewind"), (1, "rewind"), (0, "tell the user")]
+)
+@pytest.mark.parametrize("error", [BROKEN, GroupError({1: Wrapped(BROKEN)})])
+def test_a_batch_is_left_out_as_often_as_allowed(
+    error: Exception, rewinds: int, decision: str
+) -> None:
+    assert decide(error, 3, 3, False, rewinds) == decision
+
+
+@pytest.mark.parametrize("error", [FULL, RuntimeError("died")])
+def test_other_faults_rewind_nothing(error: Exception) -> None:
+    assert decide(error, 0, 3, True, 5) in ("tell the user", "retry")

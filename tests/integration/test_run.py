@@ -20,7 +20,8 @@ from cluster import submit
 from cluster.profile import Profile, load_profile
 from cluster.run import Finished, train_run
 from cluster.session import Session
-from pipelines.core import StorageError
+from cluster.skipped import Skipped, read_skipped, write_skipped
+from pipelines.core import StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
 from tests.integration.conftest import SAMPLES, lines_of, tar_recipe
 from tests.trainers.conftest import builder_of, tables_of
@@ -154,6 +155,34 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     assert [x["samples"] for x in parts] == [x["samples"] for x in whole]
     for a, b in zip(whole, parts, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-6)
+
+
+def test_batches_whose_loss_is_not_finite_are_left_out_until_too_many_are(
+    ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    optimizer = {"learning_rate": 1e30, "clip": 0.0}  # the first update breaks every later loss
+    recipe = tar_recipe(tars, optimizer=optimizer, rewinds=1)
+    with pytest.raises(UserError, match="not finite at 48 samples; lower"):
+        train_here(recipe, load_profile("laptop"), out)
+    assert committed(str(out)) == []
+    assert read_skipped(str(out)).steps == (2,)
+    events = [event["text"] for event in json.loads((out / "run.json").read_text())["events"]]
+    assert events[0] == "the batch of step 2 is left out: its loss was not finite"
+
+
+def test_a_batch_that_is_left_out_changes_no_other(
+    uninterrupted: Path, ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    write_skipped(str(out), Skipped().and_step(3, 16))
+    train_here(tar_recipe(tars), load_profile("laptop", ("workers=1",)), out)
+    whole, parts = lines_of(uninterrupted), lines_of(out)
+    assert [x["step"] for x in parts] == [x["step"] for x in whole if x["step"] != 3]
+    for a, b in zip(whole[:2], parts[:2], strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+    assert parts[2]["loss"] != pytest.approx(whole[3]["loss"], rel=1e-6)  # one update less
 
 
 def test_a_dead_worker_is_replaced(ray_cluster: Session, tars: str, tmp_path: Path) -> None:

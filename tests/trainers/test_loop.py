@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from pipelines.core.batch import Batch
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import LossOutput, Objective
 from trainers.loop import Plan, train
-from trainers.meter import Clock
+from trainers.meter import Clock, NotFinite
 from trainers.torch_engine import TorchEngine
 
 
@@ -130,9 +131,41 @@ def test_a_stream_that_ends_early_is_an_error() -> None:
         run(Line(), tables(0, 7), plan())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run() -> None:
-    with pytest.raises(UserError, match="not finite at 24 samples; lower"):
-        run(Line(breaks_at=6), tables(0, 10), plan())
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_first_such_step() -> None:
+    with pytest.raises(NotFinite, match="not finite at 20 samples; lower") as caught:
+        run(Line(breaks_at=5), tables(0, 10), plan())
+    assert caught.value.step == 5
+
+
+def test_nothing_that_is_not_finite_is_committed() -> None:
+    recorder = Recorder()
+    optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
+    engine = TorchEngine(Line(breaks_at=5), optimizer, torch.device("cpu"))
+    # A commit falls on step 6, the next line of metrics on step 10.
+    rare = plan(log_every=10)
+    with pytest.raises(NotFinite):
+        train(engine, tables(0, 10), build, rare, optimizer, recorder)
+    assert recorder.commits == [12]
+
+
+def test_a_skipped_batch_makes_no_update_and_the_others_are_as_they_were() -> None:
+    objective = Line()
+    recorder, _ = run(objective, tables(0, 10), plan(skipped=frozenset({1, 4, 10})))
+    assert objective.seen == [1, 2, 4, 5, 6, 7, 8]
+    assert recorder.firsts == 1
+    assert recorder.commits == [12, 24, 36, 40]
+    assert [samples for samples, _ in recorder.lines] == [8, 16, 24, 32, 40]
+
+
+def test_where_all_of_an_interval_is_skipped_there_is_no_line() -> None:
+    recorder, _ = run(Line(), tables(0, 10), plan(skipped=frozenset({3, 4})))
+    assert [samples for samples, _ in recorder.lines] == [8, 24, 32, 40]
+
+
+def test_the_error_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(NotFinite("why", 7)))
+    assert (str(error), error.step) == ("why", 7)
+    assert isinstance(error, UserError)
 
 
 FAULT = '[{"shard": "a.tar", "key": "k", "reason": "broken"}]'

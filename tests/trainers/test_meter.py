@@ -8,7 +8,7 @@ import torch
 
 from trainers.core.engine import OptimizerConfig, StepOutput
 from trainers.core.objective import LossOutput, Surroundings
-from trainers.meter import Clock, Meter
+from trainers.meter import Clock, Meter, NotFinite
 from trainers.objectives.rotation import Rotation
 from trainers.torch_engine import TorchEngine
 
@@ -31,14 +31,14 @@ def tables() -> object:
 def test_a_line_is_the_mean_of_its_steps() -> None:
     made = meter(Clock())
     made.fetch(tables())  # type: ignore[arg-type]
-    made.add(step(1.0, 0.0))
-    made.add(step(3.0, 0.5))
+    made.add(1, step(1.0, 0.0))
+    made.add(2, step(3.0, 0.5))
     line = made.line(step=2, rate=0.1)
     assert line["loss"] == 2.0
     assert line["accuracy"] == 0.25
     assert line["grad_norm"] == 2.0
     assert line["epoch"] == 0.5
-    made.add(step(7.0, 1.0))
+    made.add(3, step(7.0, 1.0))
     assert made.line(step=3, rate=0.1)["loss"] == 7.0  # the earlier steps are gone
 
 
@@ -56,7 +56,7 @@ def test_a_commit_counts_as_training_time_but_not_in_the_rate() -> None:
     clock = Clock()
     made = meter(clock)
     made.fetch(tables())  # type: ignore[arg-type]
-    made.add(step(1.0, 1.0))
+    made.add(1, step(1.0, 1.0))
     time.sleep(0.3)
     made.paused(0.3, 0.1)
     line = made.line(1, 0.1)
@@ -65,12 +65,25 @@ def test_a_commit_counts_as_training_time_but_not_in_the_rate() -> None:
     assert made.now().train >= 0.3
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_told(loss: float) -> None:
-    from pipelines.core import UserError
-
+@pytest.mark.parametrize(
+    ("loss", "norm"), [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))]
+)
+def test_the_first_step_that_is_not_finite_is_told(loss: float, norm: float) -> None:
     made = meter(Clock())
     made.fetch(tables())  # type: ignore[arg-type]
-    made.add(step(loss, 1.0))
-    with pytest.raises(UserError, match="not finite at 10 samples"):
-        made.line(1, 0.1)
+    made.add(3, step(1.0, 1.0))
+    made.add(4, StepOutput(step(loss, 1.0).output, torch.tensor(norm)))
+    made.add(5, step(float("nan"), 1.0))
+    with pytest.raises(NotFinite, match="not finite at 40 samples") as caught:
+        made.line(5, 0.1)
+    assert caught.value.step == 4
+
+
+def test_it_is_empty_until_a_step_and_after_a_line() -> None:
+    made = meter(Clock())
+    made.fetch(tables())  # type: ignore[arg-type]
+    assert made.empty
+    made.add(1, step(1.0, 1.0))
+    assert not made.empty
+    made.line(1, 0.1)
+    assert made.empty

@@ -13,6 +13,7 @@ from pipelines.shards import storage
 from pipelines.stream import ReaderConfig
 from trainers.core.engine import EngineConfig
 from trainers.recipe import Recipe, override
+from trainers.retention import Retention
 from trainers.trackers import TRACKERS
 from trainers.trackers.jsonl import Jsonl
 
@@ -50,6 +51,7 @@ class Profile(Config):
         reader: How reading is spread.
         evaluations: How evaluation jobs run.
         restarts: How often a worker group that died is started again.
+        keep: Which commits are kept: all, unless it says otherwise.
         trackers: Where metrics go.
     """
 
@@ -60,6 +62,7 @@ class Profile(Config):
     reader: ReaderConfig = ReaderConfig()
     evaluations: EvaluationJobs = EvaluationJobs()
     restarts: int = Field(default=3, ge=0)
+    keep: Retention = Retention()
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
 
 

@@ -32,7 +32,8 @@ from trainers.hooks import quarantine_url, read_clock
 from trainers.job import Job
 from trainers.meter import NotFinite
 from trainers.recipe import Recipe
-from trainers.requests import filed
+from trainers.requests import filed, judged
+from trainers.retention import prune
 from trainers.worker import work
 
 Watch = Callable[[str, int], Any]
@@ -90,9 +91,10 @@ def train_run(
             _train(run, recipe, profile, prepared, facts)
         say("waiting for the last evaluations")
         _drain(manager, profile, run)
+        prune(run, profile.keep)
     for fault in manager.faults:
         facts.event(_samples(run), fault)
-    evaluating = sum(r.seconds for samples in committed(run) for r in filed(run, samples))
+    evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
     facts.conclude(read_clock(run), _samples(run), len(read_quarantine(quarantine_url(run))))
     facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
     url = write_summary(run)
@@ -129,6 +131,7 @@ def _train(run: str, recipe: Recipe, profile: Profile, prepared: Prepared, facts
         recipe=recipe,
         engine=profile.engine,
         reader=profile.reader,
+        keep=profile.keep,
         trackers=profile.trackers,
     )
     reader, restarts = ray.put(prepared.reader), 0

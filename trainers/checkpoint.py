@@ -134,6 +134,13 @@ def commit_at(run: str, samples: int) -> Commit:
     return open_commit(storage.join(run, "checkpoints", name_of(samples)))
 
 
+def discard(run: str, samples: int) -> None:
+    """Remove a commit: its manifest first, so that it is never half there."""
+    url = storage.join(run, "checkpoints", name_of(samples))
+    storage.remove(storage.join(url, MANIFEST))
+    storage.remove_folder(url)
+
+
 def latest(run: str) -> Commit | None:
     """The newest complete checkpoint of a run, or None."""
     found = committed(run)

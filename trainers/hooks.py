@@ -27,6 +27,7 @@ from trainers.meter import Clock
 from trainers.model import RECIPE, TOKENIZER
 from trainers.recipe import EVALUATIONS
 from trainers.requests import FileSink
+from trainers.retention import prune
 from trainers.trackers import TRACKERS
 
 _PICTURES = 6  # augmented samples shown in the report
@@ -113,7 +114,9 @@ class RunHooks:
                     evaluations=tuple(EVALUATIONS.dump(e) for e in recipe.evaluations),
                 )
             )
-        return time.perf_counter() - started
+        asking = time.perf_counter() - started
+        prune(job.run, job.keep)
+        return asking
 
     def finish(self, clock: Clock) -> None:
         """Keep where the time went."""

@@ -8,6 +8,7 @@ from pipelines.core import Config
 from pipelines.stream import ReaderConfig
 from trainers.core.engine import EngineConfig
 from trainers.recipe import Recipe
+from trainers.retention import Retention
 from trainers.trackers import TRACKERS
 from trainers.trackers.jsonl import Jsonl
 
@@ -21,6 +22,7 @@ class Job(Config):
         recipe: What is learned.
         engine: Stage and precision.
         reader: How reading is spread.
+        keep: Which commits are kept.
         skipped: Steps that make no update.
         trackers: Where metrics go, beside ``metrics.jsonl``.
     """
@@ -30,5 +32,6 @@ class Job(Config):
     recipe: Recipe
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
+    keep: Retention = Retention()
     skipped: tuple[int, ...] = ()
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)

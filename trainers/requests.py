@@ -29,6 +29,15 @@ def pending(run: str) -> list[EvaluationRequest]:
     return [EvaluationRequest.model_validate_json(text) for text in texts]
 
 
+def unanswered(run: str, samples: int) -> bool:
+    """Whether a commit's evaluations were asked for and are not all filed."""
+    url = storage.join(run, "evaluations", "requests", f"{name_of(samples)}.json")
+    if not storage.exists(url):
+        return False
+    request = EvaluationRequest.model_validate_json(storage.read_text(url))
+    return len(done(request)) < len(request.evaluations)
+
+
 def result_url(run: str, samples: int, evaluation: str, dataset: str) -> str:
     """Where a result is filed."""
     return storage.join(run, "evaluations", name_of(samples), f"{evaluation}-{dataset}.json")
@@ -52,6 +61,12 @@ def filed(run: str, samples: int) -> list[EvaluationResult]:
             except ValidationError:
                 continue  # not ours, or of another version: it will be made again
     return results
+
+
+def judged(run: str) -> list[int]:
+    """Sample counts of all commits with results, those included that are no longer kept."""
+    names = storage.names(storage.join(run, "evaluations"))
+    return [int(name) for name in names if name.isascii() and name.isdigit()]
 
 
 def done(request: EvaluationRequest) -> set[tuple[str, str]]:

@@ -59,6 +59,7 @@ __all__ = [
     "redact",
     "refuse_secrets",
     "remove",
+    "remove_folder",
     "resolve",
     "stamp",
     "timeout",
@@ -156,6 +157,16 @@ def remove(url: str) -> None:
     with explained(url):
         try:
             retried(lambda: call(fs, "rm_file", path))
+        except FileNotFoundError:
+            return
+
+
+def remove_folder(url: str) -> None:
+    """Remove a folder and all that is in it; one that is not there is no error."""
+    fs, path = locate(url)
+    with explained(url):
+        try:
+            retried(lambda: call(fs, "rm", path, recursive=True))
         except FileNotFoundError:
             return
 

@@ -177,7 +177,8 @@ def test_a_batch_that_is_left_out_changes_no_other(
     out = tmp_path / "run"
     out.mkdir()
     write_skipped(str(out), Skipped().and_step(3, 16))
-    train_here(tar_recipe(tars), load_profile("laptop", ("workers=1",)), out)
+    train_here(tar_recipe(tars), load_profile("laptop", ("workers=1", "keep.last=1")), out)
+    assert committed(str(out)) == [320]
     whole, parts = lines_of(uninterrupted), lines_of(out)
     assert [x["step"] for x in parts] == [x["step"] for x in whole if x["step"] != 3]
     for a, b in zip(whole[:2], parts[:2], strict=True):

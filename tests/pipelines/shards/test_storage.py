@@ -371,3 +371,13 @@ def test_a_storage_clients_own_error_is_one_line(monkeypatch, call):
     with pytest.raises(StorageError, match="Unable to locate credentials") as caught:
         getattr(storage, call)("s3://bucket/x-*.tar")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_goes_with_all_that_is_in_it(tmp_path):
+    for url in (f"{tmp_path}/run", "memory://gone/run"):
+        for name in ("a", "deep/b"):
+            storage.write_text(f"{url}/{name}", "x")
+        storage.remove_folder(url)
+        assert not storage.exists(f"{url}/a")
+        assert not storage.exists(f"{url}/deep/b")
+        storage.remove_folder(url)

@@ -17,7 +17,6 @@ from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
 from pipelines.shards.quarantine import write_quarantine
 from trainers.checkpoint import latest
-from trainers.core.engine import EngineConfig
 from trainers.core.objective import Objective
 from trainers.hooks import quarantine_url
 from trainers.model import RECIPE, TOKENIZER, build_objective
@@ -67,28 +66,6 @@ def claim(run: str, recipe: Recipe) -> str:
             storage.remove(storage.join(url, name))
     storage.write_text(place, recipe.to_yaml())
     return url
-
-
-def check_resume(run: str, engine: EngineConfig, workers: int) -> None:
-    """Refuse to go on in a way that the newest commit's engine state does not allow.
-
-    Raises:
-        ConfigError: Another ZeRO stage, or under stages 1 to 3 another worker count.
-    """
-    found = latest(run)
-    if found is None:
-        return
-    state = found.state()
-    if state.zero_stage != engine.zero_stage:
-        raise ConfigError(
-            f"{run}: was saved under ZeRO stage {state.zero_stage}, the profile has stage "
-            f"{engine.zero_stage}; use the same stage, or another --out"
-        )
-    if state.zero_stage > 0 and state.world_size != workers:
-        raise ConfigError(
-            f"{run}: was saved by {state.world_size} workers under ZeRO stage "
-            f"{state.zero_stage}; use --workers {state.world_size}, or another --out"
-        )
 
 
 def prepare(run: str, recipe: Recipe) -> Prepared:

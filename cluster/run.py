@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 from cluster import recovery
 from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
-from cluster.prepare import Prepared, check_resume, claim, prepare
+from cluster.prepare import Prepared, claim, prepare
 from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
@@ -76,7 +76,6 @@ def train_run(
     began = time.perf_counter()
     check_fit(recipe, profile)
     run = claim(out, recipe)
-    check_resume(run, profile.engine, profile.workers)
     facts = Facts(run, recipe, profile, command)
     say(f"connecting to {address}" if address else "starting Ray")
     with connect(profile, address, jobs=True) as session:

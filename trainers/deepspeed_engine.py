@@ -1,4 +1,4 @@
-"""DeepSpeed engine: ZeRO stages 0 to 3 under one interface. The only import of deepspeed."""
+"""DeepSpeed engine: ZeRO stages 0 to 3 under one interface."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations inside the library, at import
     import deepspeed
 
-_TAG = "zero"
+    from trainers.deepspeed_state import load_state, save_state
 
 
 class DeepSpeedEngine:
@@ -111,14 +111,9 @@ class DeepSpeedEngine:
             return {name: value.clone() for name, value in self.objective.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Write this worker's part of module, optimizer and buffers."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
-        for script in folder.glob("*.py"):
-            # A checkpoint holds data; the library adds a program. Workers may share a folder.
-            script.unlink(missing_ok=True)
+        """Write this worker's part of weights, moments and buffers; every worker must call it."""
+        save_state(self.objective, self._engine.optimizer, self.rank, self.world_size, folder)
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote. The library unpickles: verify digests first."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
-        if path is None:
-            raise FileNotFoundError(f"{folder}: no engine state for worker {self.rank}")
+        """Read what ``save`` wrote, on any number of workers and under any ZeRO stage."""
+        load_state(self.objective, self._engine.optimizer, self.rank, folder)

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from cluster import prepare as module
-from cluster.prepare import check_resume, claim, prepare
+from cluster.prepare import claim, prepare
 from pipelines.core import ConfigError, DataError, StorageError, UserError
 from pipelines.shards.index import scan_here
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_checkpoint import make
-from trainers.core.engine import EngineConfig
 
 
 @pytest.fixture(autouse=True)
@@ -94,19 +93,3 @@ def test_data_that_changed_since_the_last_commit_is_refused(tmp_path: Path) -> N
     make(tmp_path, 64)  # its state has another data set's digest
     with pytest.raises(UserError, match="data set changed"):
         prepare(str(tmp_path), small_recipe())
-
-
-@pytest.mark.parametrize(
-    ("stage", "workers", "message"),
-    [(0, 1, None), (0, 4, None), (1, 1, "saved under ZeRO stage 0, the profile has stage 1")],
-)
-def test_resuming_from_stage_0(
-    tmp_path: Path, stage: int, workers: int, message: str | None
-) -> None:
-    make(tmp_path, 64)
-    engine = EngineConfig.model_validate({"zero_stage": stage})
-    if message is None:
-        check_resume(str(tmp_path), engine, workers)
-    else:
-        with pytest.raises(ConfigError, match=message):
-            check_resume(str(tmp_path), engine, workers)

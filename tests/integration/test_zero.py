@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_a_killed_run_goes_on_under_every_stage(
+def test_a_killed_run_goes_on_from_every_stage_and_with_fewer_workers(
     ray_cluster: Session, tars: str, tmp_path: Path, stage: int
 ) -> None:
     out = tmp_path / "run"
@@ -35,12 +35,9 @@ def test_a_killed_run_goes_on_under_every_stage(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    # It goes on with one worker, and under another stage.
+    profile.write_text(f"engine: {{zero_stage: {(stage + 1) % 4}}}\nreader: {{tasks_ahead: 1}}\n")
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text())["samples_seen"] == 320
     assert [x["samples"] for x in lines_of(out)] == list(range(16, 321, 16))
-    wrong = subprocess.run(
-        [*line, "--workers", "1"], capture_output=True, text=True, check=False, timeout=200
-    )
-    assert wrong.returncode == 1
-    assert f"under ZeRO stage {stage}; use --workers 2" in wrong.stderr

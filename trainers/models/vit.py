@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
@@ -41,3 +42,21 @@ class Vit(nn.Module):
         """Features. [B, 3, H, W] -> [B, width]."""
         tokens: Tensor = self._model(images).last_hidden_state
         return tokens[:, 1:].mean(1)
+
+    def tokens(self, images: Tensor, kept: Tensor) -> Tensor:
+        """Run on some patches only, without their mean.
+
+        Args:
+            images: [B, 3, H, W]
+            kept: Numbers of patches, in reading order from 0. [B, K] int64
+
+        Returns:
+            The class token and the patches kept, each with its position. [B, 1 + K, width]
+        """
+        hidden = self._model.embeddings(images)
+        patches = hidden[:, 1:].gather(1, kept[:, :, None].expand(-1, -1, self.width))
+        hidden = torch.cat([hidden[:, :1], patches], 1)
+        for layer in self._model.layers:
+            hidden = layer(hidden)
+        tokens: Tensor = self._model.layernorm(hidden)
+        return tokens

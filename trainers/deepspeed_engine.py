@@ -67,8 +67,8 @@ class DeepSpeedEngine:
 
     @property
     def _clips_itself(self) -> bool:
-        # Without a ZeRO or bf16 wrapper the library clips but keeps the norm to itself.
-        return self._config.zero_stage == 0 and self._config.precision == "fp32"
+        # Without a ZeRO wrapper the library clips but keeps the norm to itself.
+        return self._config.zero_stage == 0
 
     def _settings(self, local_batch: int) -> dict[str, Any]:
         return {
@@ -77,7 +77,12 @@ class DeepSpeedEngine:
             "gradient_clipping": 0.0 if self._clips_itself else self._clip,
             "zero_optimization": {"stage": self._config.zero_stage},
             "zero_allow_untested_optimizer": True,
-            "bf16": {"enabled": self._config.precision == "bf16"},
+            # Not the library's bf16 section: it has inputs cast by the caller, and keeps losses in
+            # bf16; under autocast weights, moments, norms and losses stay in fp32.
+            "torch_autocast": {
+                "enabled": self._config.precision == "bf16",
+                "dtype": "bfloat16",
+            },
             "steps_per_print": 1 << 60,
         }
 

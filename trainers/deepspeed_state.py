@@ -72,36 +72,32 @@ def load_state(objective: nn.Module, optimizer: Any, rank: int, folder: Path) ->
     Raises:
         StorageError: A tensor is missing, or not of its parameter's shape.
     """
-    with Parts(folder) as parts:
-        _prepare(optimizer, parts.take(_STEP, (1,)))
-        for name, parameter in objective.named_parameters():
-            shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
-            weight = parts.take(f"weight/{name}", shape)
-            with GatheredParameters([parameter], modifier_rank=0):
-                if parameter.data.shape == weight.shape:  # under stage 3 on worker 0 alone
-                    parameter.data.copy_(weight)
-            if not parameter.requires_grad:
-                continue
-            _put(parameter, optimizer, None, weight, rank)
-            for moment in _MOMENTS:
-                _put(parameter, optimizer, moment, parts.take(f"{moment}/{name}", shape), rank)
-        for name, buffer in _buffers(objective):
-            buffer.copy_(parts.take(f"buffer/{name}", tuple(buffer.shape)))
+    parts = Parts(folder)
+    _prepare(optimizer, parts.take(_STEP, (1,)))
+    for name, parameter in objective.named_parameters():
+        shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+        weight = parts.take(f"weight/{name}", shape)
+        with GatheredParameters([parameter], modifier_rank=0):
+            if parameter.data.shape == weight.shape:  # under stage 3 on worker 0 alone
+                parameter.data.copy_(weight)
+        if not parameter.requires_grad:
+            continue
+        _put(parameter, optimizer, None, weight, rank)
+        for moment in _MOMENTS:
+            _put(parameter, optimizer, moment, parts.take(f"{moment}/{name}", shape), rank)
+    for name, buffer in _buffers(objective):
+        buffer.copy_(parts.take(f"buffer/{name}", tuple(buffer.shape)))
 
 
 class Parts:
     """The tensors of a saved state, wherever they are among its files."""
 
     def __init__(self, folder: Path):
-        self._folder = folder
-        self._files = [safe_open(p, framework="pt") for p in sorted(folder.glob("*.safetensors"))]
-        self._places = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118
-
-    def __enter__(self) -> Parts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._places, self._files = {}, []
+        files = [safe_open(path, framework="pt") for path in sorted(folder.glob("*.safetensors"))]
+        self._places: dict[str, Any] = {}
+        for file in files:
+            names: list[str] = file.keys()
+            self._places |= dict.fromkeys(names, file)
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Read one tensor.
@@ -169,9 +165,12 @@ def _partitioned(parameter: Tensor) -> bool:
 def _whole(parameter: Tensor, optimizer: Any, moment: str | None) -> Tensor:
     if not _partitioned(parameter):
         return parameter.data if moment is None else optimizer.state[parameter][moment]
-    if moment is None:
-        return safe_get_full_fp32_param(parameter)
-    return safe_get_full_optimizer_state(parameter, moment)
+    found: Tensor = (
+        safe_get_full_fp32_param(parameter)
+        if moment is None
+        else safe_get_full_optimizer_state(parameter, moment)
+    )
+    return found
 
 
 def _put(parameter: Any, optimizer: Any, moment: str | None, value: Tensor, rank: int) -> None:

@@ -1,0 +1,60 @@
+"""``eagleray doctor``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.cli._options import Json, ProfileName, Set, Workers, profile
+from pipelines.core import UserError
+from trainers.recipe import load_recipe
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    out: Annotated[str | None, typer.Option("--out", help="URL of the run, to be tried.")] = None,
+    profile_name: ProfileName = "laptop",
+    workers: Workers = None,
+    overrides: Set = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Address of a Ray cluster, to be looked at.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what will go wrong with a run before it starts; fails where something will.
+
+    Example: eagleray doctor clip-emoji --profile node --out s3://bucket/runs/clip
+    """
+    from cluster import doctor  # imports Ray, which --help does not need
+
+    loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
+    findings = list(
+        doctor.examine(loaded, chosen, doctor.look_at_machine(), doctor.look_at_data(loaded))
+    )
+    if out is not None:
+        findings.append(doctor.writable(out))
+    if cluster is not None:
+        import time
+
+        from cluster.session import connect
+
+        with connect(chosen, cluster):
+            findings.append(doctor.skew(doctor.clocks(), time.time))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for finding in findings:
+            colour = _COLOURS[finding.level]
+            table.add_row(f"[{colour}]{finding.level}[/]", finding.check, finding.text)
+        Console().print(table)
+    wrong = [finding for finding in findings if finding.level == "error"]
+    if wrong:
+        raise UserError(f"{len(wrong)} of {len(findings)} checks failed; first: {wrong[0].text}")

@@ -1,0 +1,231 @@
+"""What will go wrong with a run, found before it starts: checks as pure functions of facts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+import ray
+from packaging.requirements import Requirement
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.profile import Profile, check_fit
+from cluster.session import object_store
+from pipelines.core import UserError
+from pipelines.reader import open_source
+from pipelines.shards import storage
+from trainers.recipe import Recipe
+
+Level = Literal["ok", "warning", "error"]
+_SHARED = "/dev/shm"
+_SKEW = 5.0  # seconds between nodes from which on logs mislead; object stores refuse 900
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says: how bad it is, and what to do about it."""
+
+    level: Level
+    check: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the checks know of the machine that starts the run.
+
+    Attributes:
+        cpus: Cores.
+        memory: Bytes that are free.
+        shared: Bytes free in shared memory; None where there is none.
+        gpus: CUDA devices.
+        versions: Installed version by package; None where it is missing.
+        needs: The package's requirements, as in its metadata.
+    """
+
+    cpus: int
+    memory: int
+    shared: int | None
+    gpus: int
+    versions: Mapping[str, str | None]
+    needs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the checks know of the data: how much there is, or why it cannot be opened."""
+
+    samples: int = 0
+    shards: int = 0
+    fault: str = ""
+
+
+def look_at_machine() -> Machine:
+    """Gather the facts of this machine."""
+    import torch
+
+    needs = [text for text in requires("eagleray") or () if "extra ==" not in text]
+    return Machine(
+        cpus=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"),
+        shared=shutil.disk_usage(_SHARED).free if Path(_SHARED).is_dir() else None,
+        gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        versions={name: _version(name) for name in (Requirement(text).name for text in needs)},
+        needs=needs,
+    )
+
+
+def look_at_data(recipe: Recipe) -> Data:
+    """Open the data of a recipe."""
+    try:
+        source = open_source(recipe.data.source)
+    except UserError as error:
+        return Data(fault=str(error))
+    return Data(sum(part.size for part in source.parts), source.shards)
+
+
+def clocks() -> Iterator[float]:
+    """Ask each node of the connected cluster for its time, when the next one is wanted."""
+    # A function around the built-in one, which Ray does not take.
+    ask = ray.remote(num_cpus=0)(lambda: time.time())
+    for node in ray.nodes():
+        if node["Alive"]:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            yield ray.get(ask.options(scheduling_strategy=place).remote())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def examine(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> Iterator[Finding]:
+    """Make every check that needs no cluster."""
+    yield from versions(machine)
+    yield fit(recipe, profile)
+    yield devices(profile, machine)
+    yield from memory(profile, machine)
+    yield from dataset(recipe, profile, data)
+
+
+def versions(machine: Machine) -> Iterator[Finding]:
+    """Packages that are missing or of a version that does not fit."""
+    bad = False
+    for text in machine.needs:
+        need = Requirement(text)
+        found = machine.versions.get(need.name)
+        if found is None or not need.specifier.contains(found, prereleases=True):
+            bad = True
+            have = f"is {found}" if found else "is missing"
+            yield Finding("error", "versions", f"{need.name} {have}; pip install '{need}'")
+    if not bad:
+        yield Finding("ok", "versions", f"all {len(machine.needs)} packages fit")
+
+
+def fit(recipe: Recipe, profile: Profile) -> Finding:
+    """Whether the workers divide the global batch."""
+    try:
+        check_fit(recipe, profile)
+    except UserError as error:
+        return Finding("error", "batch", str(error))
+    local = recipe.global_batch // profile.workers
+    return Finding("ok", "batch", f"{local} samples a step on each of {profile.workers} workers")
+
+
+def devices(profile: Profile, machine: Machine) -> Finding:
+    """Whether there are cores and GPUs for the workers."""
+    if profile.device == "cuda" and machine.gpus == 0:
+        text = "the profile trains on CUDA, and this machine has none; right on a cluster that has"
+        return Finding("warning", "devices", text)
+    if profile.device == "cuda" and machine.gpus < profile.workers:
+        text = (
+            f"{profile.workers} workers for {machine.gpus} GPUs here; the others must be elsewhere"
+        )
+        return Finding("warning", "devices", text)
+    if profile.device == "cpu" and profile.workers > machine.cpus:
+        text = f"{profile.workers} workers share {machine.cpus} cores; fewer are not slower"
+        return Finding("warning", "devices", text)
+    return Finding("ok", "devices", f"{machine.cpus} cores, {machine.gpus} GPUs")
+
+
+def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
+    """Whether the object store fits the shared memory, and the machine."""
+    store = object_store(profile)
+    if machine.shared is not None and machine.shared < store:
+        yield Finding(
+            "error",
+            "shared memory",
+            f"{_gib(machine.shared)} free in {_SHARED}, the readers' store takes {_gib(store)}: "
+            "Ray would put it on disk; lower reader.memory, or start the container with --shm-size",
+        )
+    elif store > machine.memory // 2:
+        yield Finding(
+            "warning",
+            "memory",
+            f"the readers' store takes {_gib(store)} of {_gib(machine.memory)} free memory; "
+            "lower reader.memory or reader.tasks_ahead",
+        )
+    else:
+        yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
+
+
+def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
+    """Whether the data can be opened, and is enough for the batch and the readers."""
+    if data.fault:
+        yield Finding("error", "data", data.fault)
+        return
+    if data.samples < recipe.global_batch:
+        text = f"{data.samples} samples, fewer than the global batch of {recipe.global_batch}"
+        yield Finding("error", "data", f"{text}; set global_batch")
+        return
+    epochs = recipe.samples / data.samples
+    text = f"{data.samples:,} samples, {epochs:.2g} epochs"
+    yield Finding("ok", "data", text)
+    readers = profile.workers * profile.reader.tasks_ahead
+    if data.shards < readers:
+        text = (
+            f"{data.shards} shards for {readers} read tasks: several read one file at once, which "
+        )
+        yield Finding("warning", "shards", text + "an object store may throttle; pack more shards")
+
+
+def writable(url: str) -> Finding:
+    """Whether a run can be written to its place."""
+    probe = storage.join(url, ".doctor")
+    try:
+        storage.write_text(probe, "")
+        storage.remove(probe)
+    except UserError as error:
+        return Finding("error", "out", str(error))
+    return Finding("ok", "out", f"{storage.join(url)} can be written")
+
+
+def skew(clocks: Iterable[float], here: Callable[[], float]) -> Finding:
+    """Whether nodes' clocks agree with this machine's, up to the time that asking takes.
+
+    Args:
+        clocks: Seconds since 1970 on each node, asked one after the other.
+        here: The same on this machine.
+    """
+    worst = 0.0
+    before = here()
+    for clock in clocks:
+        after = here()
+        worst = max(worst, before - clock, clock - after)
+        before = here()
+    if worst > _SKEW:
+        text = f"a node's clock is {worst:.0f} s off; credentials and logs need it right (NTP)"
+        return Finding("error" if worst > 60 else "warning", "clocks", text)
+    return Finding("ok", "clocks", "the nodes' clocks agree")
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.doctor import (
+    Data,
+    Finding,
+    Machine,
+    clocks,
+    dataset,
+    devices,
+    examine,
+    fit,
+    look_at_data,
+    look_at_machine,
+    memory,
+    skew,
+    versions,
+    writable,
+)
+from cluster.profile import Profile
+from tests.trainers.conftest import small_recipe
+
+GIB = 1 << 30
+NEEDS = ("ray[data]>=2.60,<2.61", "numpy>=2.0")
+
+
+def machine(**changes: object) -> Machine:
+    facts: dict[str, object] = {
+        "cpus": 8,
+        "memory": 64 * GIB,
+        "shared": 32 * GIB,
+        "gpus": 0,
+        "versions": {"ray": "2.60.1", "numpy": "2.3.0"},
+        "needs": NEEDS,
+    }
+    return Machine(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def profile(**changes: object) -> Profile:
+    return Profile.model_validate(changes)
+
+
+@pytest.mark.parametrize(
+    ("installed", "level", "text"),
+    [
+        ({"ray": "2.60.1", "numpy": "2.3.0"}, "ok", "all 2 packages fit"),
+        ({"ray": "2.61.0", "numpy": "2.3.0"}, "error", "ray is 2.61.0; pip install"),
+        ({"ray": "2.60.1", "numpy": None}, "error", "numpy is missing; pip install"),
+    ],
+)
+def test_versions_that_do_not_fit_are_named(
+    installed: dict[str, str | None], level: str, text: str
+) -> None:
+    (finding,) = versions(machine(versions=installed))
+    assert finding.level == level
+    assert text in finding.text
+
+
+@pytest.mark.parametrize(("workers", "level"), [(1, "ok"), (4, "ok"), (3, "error")])
+def test_workers_must_divide_the_batch(workers: int, level: str) -> None:
+    assert fit(small_recipe(), profile(workers=workers)).level == level
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "level"),
+    [
+        ({"workers": 2}, {}, "ok"),
+        ({"workers": 9}, {}, "warning"),
+        ({"workers": 2, "device": "cuda"}, {"gpus": 0}, "warning"),
+        ({"workers": 2, "device": "cuda"}, {"gpus": 1}, "warning"),
+        ({"workers": 2, "device": "cuda"}, {"gpus": 2}, "ok"),
+    ],
+)
+def test_devices(asked: dict[str, object], here: dict[str, object], level: str) -> None:
+    assert devices(profile(**asked), machine(**here)).level == level
+
+
+@pytest.mark.parametrize(
+    ("here", "level", "check"),
+    [
+        ({}, "ok", "memory"),
+        ({"shared": GIB // 4}, "error", "shared memory"),
+        ({"shared": None}, "ok", "memory"),
+        ({"memory": GIB // 2}, "warning", "memory"),
+    ],
+)
+def test_memory(here: dict[str, object], level: str, check: str) -> None:
+    (finding,) = memory(profile(), machine(**here))
+    assert (finding.level, finding.check) == (level, check)
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (Data(96, 4), ["ok"]),
+        (Data(96, 1), ["ok", "warning"]),
+        (Data(15, 4), ["error"]),
+        (Data(fault="s3://b: no credentials"), ["error"]),
+    ],
+)
+def test_data(data: Data, levels: list[str]) -> None:
+    found = list(dataset(small_recipe(), profile(), data))
+    assert [finding.level for finding in found] == levels
+    assert data.fault in found[0].text
+
+
+def test_a_fault_of_the_data_is_a_finding_and_no_error(tmp_path: Path) -> None:
+    source = {"kind": "webdataset", "url": f"{tmp_path}/none-*.tar"}
+    data = {"source": source, "decode": {"size": 16, "text": {"caption": "txt"}}}
+    assert "no file matches" in look_at_data(small_recipe(data=data)).fault
+    assert look_at_data(small_recipe()).samples == 96
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    assert writable(str(tmp_path)).level == "ok"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert writable(str(tmp_path / "file" / "run")).level == "error"
+
+
+@pytest.mark.parametrize(
+    ("off", "level"), [(0.0, "ok"), (4.0, "ok"), (-9.0, "warning"), (9.0, "warning"), (90, "error")]
+)
+def test_clocks_are_compared_up_to_the_time_that_asking_takes(off: float, level: str) -> None:
+    now = [1000.0]
+
+    def here() -> float:
+        return now[0]
+
+    def nodes() -> Iterator[float]:
+        for _ in range(3):
+            now[0] += 2.0  # the answer is 2 s on its way
+            yield now[0] - 1.0 + off
+
+    assert skew(nodes(), here).level == level
+
+
+@pytest.mark.ray
+def test_a_cluster_on_this_machine_has_this_clock(ray_cluster: object) -> None:
+    assert skew(clocks(), time.time) == Finding("ok", "clocks", "the nodes' clocks agree")
+
+
+def test_this_machine_can_run_the_tests() -> None:
+    found = list(
+        examine(small_recipe(), profile(), look_at_machine(), look_at_data(small_recipe()))
+    )
+    assert {"versions", "batch", "devices", "data"} <= {finding.check for finding in found}
+    assert next(f for f in found if f.check == "versions").level == "ok"

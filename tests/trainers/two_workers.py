@@ -1,0 +1,116 @@
+"""Objectives on two gloo processes and on one, over the same global batch, in float64."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.core.batch import Batch
+from tests.trainers.conftest import SMALL_TOWERS, random_batch
+from trainers.core.objective import Objective, Surroundings
+from trainers.objectives import OBJECTIVES
+
+SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from tests.trainers.two_workers import result
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meet")
+found = {kind: result(kind, rank, 2) for kind in sys.argv[3:]}
+for output, gradients in found.values():
+    for value in [*output.values(), *gradients.values()]:
+        dist.all_reduce(value)
+        value /= 2
+if rank == 0:
+    torch.save(found, f"{folder}/found.pt")
+dist.destroy_process_group()
+"""
+KINDS = ("moco", "byol", "barlow_twins", "vicreg", "swav")
+
+Result = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def small(kind: str) -> Objective:
+    torch.manual_seed(0)
+    config = OBJECTIVES.parse({"kind": kind, "image": SMALL_TOWERS["image"]})
+    objective: Objective = OBJECTIVES.build(config, Surroundings(size=16)).double()
+    with torch.no_grad():  # as if it had been trained: a teacher that is not its student
+        for parameter in objective.parameters():
+            if parameter.requires_grad:
+                parameter += 0.01 * torch.randn_like(parameter)
+    return objective
+
+
+def double_batch(objective: Objective, seed: int = 0) -> Batch:
+    batch = random_batch(objective, 8, 16, seed)
+    views = {name: view.double() for name, view in batch.views.items()}
+    return Batch(batch.samples, batch.keys, views)
+
+
+def both(batch: Batch) -> Tensor:
+    """First views, then second ones: heads are normalised over both."""
+    return torch.cat([batch.views["a"], batch.views["b"]])
+
+
+def result(kind: str, rank: int = 0, workers: int = 1) -> Result:
+    """Loss and metrics of a share of the batch, and the gradients."""
+    objective = small(kind)
+    batch = double_batch(objective)
+    part = slice(rank * 8 // workers, (rank + 1) * 8 // workers)
+    views = {name: view[part] for name, view in batch.views.items()}
+    output = objective(Batch(batch.samples[part], batch.keys[part], views))
+    output.loss.backward()
+    values = {"loss": output.loss.detach(), **output.metrics}
+    gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+    return {name: value.double() for name, value in values.items()}, gradients
+
+
+@cache
+def on_two_workers() -> dict[str, Result]:
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", SCRIPT, str(rank), folder, *KINDS],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for rank in range(2)
+        ]
+        logs = [process.communicate(timeout=120)[0] for process in processes]
+        assert all(process.returncode == 0 for process in processes), "\n".join(logs)[-3000:]
+        found: dict[str, Result] = torch.load(Path(folder) / "found.pt", weights_only=True)
+        return found
+
+
+def assert_two_equal_one(kind: str) -> None:
+    values, gradients = result(kind)
+    other_values, other_gradients = on_two_workers()[kind]
+    for name, value in values.items():
+        assert other_values[name].item() == pytest.approx(value.item(), rel=1e-9, abs=1e-9), name
+    assert gradients.keys() == other_gradients.keys()
+    largest = max(gradient.abs().max().item() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            other_gradients[name], gradient, rtol=1e-7, atol=1e-9 * largest, msg=name
+        )
+
+
+def assert_every_gradient_counts(kind: str) -> None:
+    """A parameter that the loss cannot see would walk at random, as Adam scales gradients up."""
+    gradients = result(kind)[1]
+    largest = max(gradient.abs().max().item() for gradient in gradients.values())
+    assert not [n for n, g in gradients.items() if g.abs().max().item() < 1e-9 * largest]

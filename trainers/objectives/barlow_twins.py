@@ -1,0 +1,62 @@
+"""Views that agree in dimensions that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from pipelines import core
+from pipelines.augment import AUGMENTATIONS
+from pipelines.augment.crop_colour import CropColour
+from pipelines.core.batch import Batch, ImageView
+from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.heads import mlp
+from trainers.losses.redundancy import barlow_twins
+from trainers.models import TOWERS
+from trainers.models.convnext import ConvNext
+
+
+class BarlowTwins(Objective):
+    """Two views' dimensions correlate each with itself only (arXiv:2103.03230)."""
+
+    class Config(core.Config):
+        """The tower, the augmentation of both views, and the projection head.
+
+        Attributes:
+            image: Image tower.
+            augmentation: Applied twice, with independent numbers.
+            hidden: Width of the head's hidden layers.
+            projection: Dimensions of the projections; more are better in the paper.
+            redundancy: Weight of correlations between dimensions.
+        """
+
+        image: Annotated[core.Config, TOWERS] = ConvNext.Config()
+        augmentation: Annotated[core.Config, AUGMENTATIONS] = CropColour.Config()
+        hidden: int = 512
+        projection: int = 512
+        redundancy: float = 0.005
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        self.views = {
+            "a": ImageView(augmentation=config.augmentation, stream=0),
+            "b": ImageView(augmentation=config.augmentation, stream=1),
+        }
+        self.tower = TOWERS.build(config.image, surroundings)
+        self.head = mlp(self.tower.width, config.hidden, config.projection, layers=3, bias=False)
+        self._redundancy = config.redundancy
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Correlate both views over the global batch."""
+        images = torch.cat([batch.views["a"], batch.views["b"]])
+        a, b = self.head(self.tower(images)).chunk(2)
+        loss, invariance, redundancy = barlow_twins(a, b, self._redundancy)
+        metrics = {"invariance": invariance.detach(), "redundancy": redundancy.detach()}
+        return LossOutput(loss, metrics)
+
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """The tower; the head is thrown away."""
+        return {"image": self.tower}

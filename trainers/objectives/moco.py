@@ -1,0 +1,79 @@
+"""Contrast with a momentum encoder's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from pipelines import core
+from pipelines.augment import AUGMENTATIONS
+from pipelines.augment.crop_colour import CropColour
+from pipelines.core.batch import Batch, ImageView
+from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.heads import mlp
+from trainers.losses.query_key import info_nce
+from trainers.models import TOWERS
+from trainers.models.convnext import ConvNext
+from trainers.momentum import Teacher, rising
+
+
+class Moco(Objective):
+    """Find a view's key, made by a momentum encoder, among the global batch's (arXiv:2104.02057).
+
+    The third version: no queue, a predictor, both directions, and a loss scaled by
+    twice the temperature.
+    """
+
+    class Config(core.Config):
+        """The tower, the augmentation of both views, heads and momentum.
+
+        Attributes:
+            image: Image tower.
+            augmentation: Applied twice, with independent numbers.
+            hidden: Width of the heads' hidden layers.
+            projection: Dimensions of the projections.
+            temperature: Of the loss.
+            momentum: Of the teacher at the beginning; it rises to 1.
+        """
+
+        image: Annotated[core.Config, TOWERS] = ConvNext.Config()
+        augmentation: Annotated[core.Config, AUGMENTATIONS] = CropColour.Config()
+        hidden: int = 512
+        projection: int = 128
+        temperature: float = 0.2
+        momentum: float = 0.99
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        self.views = {
+            "a": ImageView(augmentation=config.augmentation, stream=0),
+            "b": ImageView(augmentation=config.augmentation, stream=1),
+        }
+        tower = TOWERS.build(config.image, surroundings)
+        self.student = nn.Sequential(
+            tower, mlp(tower.width, config.hidden, config.projection, layers=3)
+        )
+        self.predictor = mlp(config.projection, config.hidden, config.projection)
+        self.teacher = Teacher(self.student)
+        self._temperature, self._momentum = config.temperature, config.momentum
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Ask for each view's key with the other view."""
+        images = torch.cat([batch.views["a"], batch.views["b"]])
+        queries = self.predictor(self.student(images)).chunk(2)
+        keys = self.teacher(images).chunk(2)
+        one, found_one = info_nce(queries[0], keys[1], self._temperature)
+        two, found_two = info_nce(queries[1], keys[0], self._temperature)
+        loss = 2 * self._temperature * (one + two)
+        return LossOutput(loss, {"accuracy": (found_one + found_two) / 2})
+
+    def after_step(self, progress: float) -> None:
+        """Let the teacher follow."""
+        self.teacher.update(self.student, rising(self._momentum, progress))
+
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """The tower; heads and teacher are thrown away."""
+        return {"image": self.student[0]}

@@ -1,0 +1,72 @@
+"""Swapped assignments to prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from pipelines import core
+from pipelines.augment import AUGMENTATIONS
+from pipelines.augment.crop_colour import CropColour
+from pipelines.core.batch import Batch, ImageView
+from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.heads import Prototypes, mlp
+from trainers.losses.assignment import swapped_prediction
+from trainers.models import TOWERS
+from trainers.models.convnext import ConvNext
+
+
+class Swav(Objective):
+    """Predict from one view which prototypes the other is assigned to (arXiv:2006.09882).
+
+    Two views, without the paper's small crops and without its queue: prototypes
+    should not outnumber the global batch.
+    """
+
+    class Config(core.Config):
+        """The tower, the augmentation of both views, the head and the assignment.
+
+        Attributes:
+            image: Image tower.
+            augmentation: Applied twice, with independent numbers.
+            hidden: Width of the head's hidden layer.
+            projection: Dimensions of the projections.
+            prototypes: Number of prototypes.
+            temperature: Of the prediction.
+            epsilon: Smoothness of the assignment.
+            iterations: Of Sinkhorn's algorithm.
+        """
+
+        image: Annotated[core.Config, TOWERS] = ConvNext.Config()
+        augmentation: Annotated[core.Config, AUGMENTATIONS] = CropColour.Config()
+        hidden: int = 512
+        projection: int = 128
+        prototypes: int = 256
+        temperature: float = 0.1
+        epsilon: float = 0.05
+        iterations: int = 3
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        self.views = {
+            "a": ImageView(augmentation=config.augmentation, stream=0),
+            "b": ImageView(augmentation=config.augmentation, stream=1),
+        }
+        self.tower = TOWERS.build(config.image, surroundings)
+        self.head = mlp(self.tower.width, config.hidden, config.projection)
+        self.prototypes = Prototypes(config.projection, config.prototypes)
+        self._settings = config.temperature, config.epsilon, config.iterations
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Assign both views over the global batch and predict each from the other."""
+        images = torch.cat([batch.views["a"], batch.views["b"]])
+        a, b = self.prototypes(self.head(self.tower(images))).chunk(2)
+        loss, found = swapped_prediction(a, b, *self._settings)
+        return LossOutput(loss, {"accuracy": found})
+
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """The tower; head and prototypes are thrown away."""
+        return {"image": self.tower}

@@ -96,7 +96,7 @@ class Parts:
         files = [safe_open(path, framework="pt") for path in sorted(folder.glob("*.safetensors"))]
         self._places: dict[str, Any] = {}
         for file in files:
-            names: list[str] = file.keys()
+            names: list[str] = file.keys()  # type: ignore[no-untyped-call]
             self._places |= dict.fromkeys(names, file)
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainers.objectives import OBJECTIVES
+
 SCRIPT = """
 import json, os, sys, tempfile, warnings
 from pathlib import Path
@@ -37,7 +39,7 @@ def engine(stage, kind, seed=0):
     options = {k: v for k, v in SMALL_TOWERS.items()
                if k in OBJECTIVES.get(kind).config.model_fields}
     objective = OBJECTIVES.build(OBJECTIVES.parse({"kind": kind, **options}), AROUND)
-    return DeepSpeedEngine(objective, OptimizerConfig(clip=0.5), EngineConfig(zero_stage=stage),
+    return DeepSpeedEngine(objective, OptimizerConfig(clip=0.5), stage,
                            8 // workers, torch.device("cpu"))
 
 def share(objective, seed):
@@ -50,6 +52,7 @@ def steps(made, first, last):
     rows = []
     for number in range(first, last):
         result = made.step(share(made.objective, number), 1e-3)
+        made.objective.after_step((number + 1) / 7)
         loss = made.mean(result.output.loss.detach().clone().view(1))
         rows.append([loss.item(), float(result.grad_norm)])
     return rows
@@ -57,9 +60,10 @@ def steps(made, first, last):
 found = {}
 for name in sys.argv[4:]:
     name, _, origin = name.partition("@")
-    kind, stage = name.split(":")
+    kind, stage, *precision = name.split(":")
+    stage = EngineConfig(zero_stage=int(stage), precision=(precision or ["fp32"])[0])
     if origin:
-        made = engine(int(stage), kind, seed=1)
+        made = engine(stage, kind, seed=1)
         made.load(Path(origin))
         name = f"{name}@{Path(origin).name}"
         folder = out / name
@@ -68,7 +72,7 @@ for name in sys.argv[4:]:
         made.save(folder)
         found[name] = {"resumed": steps(made, 4, 7)}
         continue
-    made = engine(int(stage), kind)
+    made = engine(stage, kind)
     rows = steps(made, 0, 4)
     folder = out / name
     folder.mkdir(exist_ok=True)
@@ -78,7 +82,7 @@ for name in sys.argv[4:]:
     files = sorted(p.name for p in folder.rglob("*"))
     weights = {k: v.clone() for k, v in made.weights().items()}
     went_on = steps(made, 4, 7)
-    other = engine(int(stage), kind, seed=1)
+    other = engine(stage, kind, seed=1)
     other.load(folder)
     resumed = steps(other, 4, 7)
     found[name] = {"rows": rows, "went_on": went_on, "resumed": resumed, "files": files,
@@ -113,7 +117,9 @@ def launch(workers: int, out: Path, names: list[str]) -> dict[str, dict[str, obj
     return found
 
 
-KINDS = ["clip:0", "simclr:0", "rotation:0", "clip:1", "clip:2", "clip:3"]
+EVERY = [f"{kind}:0" for kind in OBJECTIVES.names()]
+# A teacher follows shards under stage 3, and prototypes are used by their length.
+KINDS = [*EVERY, "clip:1", "clip:2", "clip:3", "byol:3", "swav:3", "clip:0:bf16", "clip:2:bf16"]
 STAGES = range(4)
 # Each on one worker and on four: every stage from itself, and some from another one.
 CHANGES = [(stage, stage) for stage in STAGES] + [(0, 3), (3, 1), (2, 0)]
@@ -127,7 +133,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 @pytest.fixture(scope="module")
 def found(places: dict[int, Path]) -> dict[int, dict[str, dict[str, object]]]:
     return {
-        workers: launch(workers, places[workers], KINDS[:3] if workers == 1 else KINDS)
+        workers: launch(workers, places[workers], EVERY if workers == 1 else KINDS)
         for workers in (1, 2)
     }
 
@@ -161,7 +167,7 @@ def test_a_commit_of_two_workers_goes_on_on_any_number_and_under_any_stage(
         assert other_norm == pytest.approx(norm, rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["clip:0", "simclr:0", "rotation:0"])
+@pytest.mark.parametrize("kind", EVERY)
 def test_two_workers_make_the_updates_of_one(found, kind: str) -> None:
     one, two = found[1][kind]["rows"], found[2][kind]["rows"]
     for (loss, norm), (other_loss, other_norm) in zip(one, two, strict=True):
@@ -178,6 +184,15 @@ def test_every_zero_stage_makes_the_updates_of_stage_0(found, stage: int) -> Non
     assert expected["weights"].keys() == got["weights"].keys()
     for name, (total, count) in expected["weights"].items():
         assert got["weights"][name] == [pytest.approx(total, rel=1e-4, abs=1e-4), count]
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_bf16_follows_fp32(found, stage: int) -> None:
+    exact, rough = found[2][f"clip:{stage}"]["rows"], found[2][f"clip:{stage}:bf16"]["rows"]
+    for (loss, norm), (other_loss, other_norm) in zip(exact, rough, strict=True):
+        assert other_loss == pytest.approx(loss, rel=2e-2)
+        assert other_loss != loss
+        assert other_norm == pytest.approx(norm, rel=5e-2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

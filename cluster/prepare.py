@@ -99,13 +99,25 @@ def _tokenizer(run: str, recipe: Recipe, reader: Reader) -> Tokenizer | None:
     place = storage.join(run, TOKENIZER)
     if storage.exists(place):
         return Tokenizer.from_json(storage.read_text(place), recipe.tokenizer.length)
+    tokenizer = train_tokenizer(recipe, reader)
+    if tokenizer is not None:
+        storage.write_text(place, tokenizer.to_json())
+    return tokenizer
+
+
+def train_tokenizer(recipe: Recipe, reader: Reader) -> Tokenizer | None:
+    """Train a recipe's tokenizer on its captions; None where it has none.
+
+    Raises:
+        ConfigError: The recipe decodes no text.
+    """
+    if recipe.tokenizer is None:
+        return None
     fields = list(recipe.data.decode.text.values())
     if not fields:
         kind = SOURCES.kind_of(recipe.data.source)
         raise ConfigError(f"tokenizer: needs a text; set data.decode.text for the {kind} source")
-    tokenizer = Tokenizer.train(_texts(reader, fields), recipe.tokenizer)
-    storage.write_text(place, tokenizer.to_json())
-    return tokenizer
+    return Tokenizer.train(_texts(reader, fields), recipe.tokenizer)
 
 
 def _texts(reader: Reader, fields: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.cli._options import Json
+from cluster.cli._options import Json, ProfileName, Set, profile
 from cluster.cli._progress import say
 
 app = typer.Typer()
@@ -107,6 +108,38 @@ def memory(
 
 
 @app.command()
+def step(
+    recipe: Annotated[str, typer.Argument(help="Recipe: a shipped one's name, or a file.")],
+    profile_name: ProfileName = "laptop",
+    steps: Annotated[
+        int, typer.Option("--steps", help="Of a measurement; the first third is not on the clock.")
+    ] = 60,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 3,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train with one worker against a plain loop of the same modules with its data in memory.
+
+    Example: eagleray bench step simclr-emoji --json
+    """
+    from cluster.bench.rounds import interleave, medians, ratios
+    from cluster.bench.step import Stepping, candidates
+    from trainers.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides or ())
+    measures, told = candidates(Stepping(chosen, profile(profile_name, 1), steps))
+    rates = interleave(measures, rounds, say)
+    found = {name: statistics.median(run[name] for run in told) for name in told[0]}
+    result = {**medians(rates), "ratios": ratios(rates, "ours"), "rounds": rates, **found}
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    _show(medians(rates), ratios(rates, "ours"))
+    print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
+    print(f"a commit: {found['commit_seconds']:.2f} s")
+
+
+@app.command()
 def scale(
     samples: Annotated[int, typer.Option("--samples", help="Of the data set.")] = 1_000_000_000,
     shards: Annotated[int, typer.Option("--shards", help="Tars that hold them.")] = 100_000,
@@ -129,6 +162,35 @@ def scale(
         print(f"seek {place}: {1e3 * seconds:.2f} ms")
     print(f"plan a batch: {result['plan_microseconds']['mean']:.0f} microseconds")
     print(f"memory: {result['peak_megabytes']:.0f} MB at most")
+
+
+@app.command()
+def augment(
+    size: Annotated[int, typer.Option("--size", help="Side of the pictures.", min=8)] = 224,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures a batch.", min=1)] = 64,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of a measurement.")] = 5.0,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 5,
+    device: Annotated[str, typer.Option("--device", help="Where: cpu, cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Make two views of pictures as SimCLR does: these augmentations and kornia's.
+
+    Example: eagleray bench augment --size 224 --batch 64 --json
+    """
+    from cluster.bench.augment import Augmenting, candidates, threads
+    from cluster.bench.rounds import interleave, medians, ratios
+
+    rates = interleave(candidates(Augmenting(size, batch, seconds, device)), rounds, say)
+    result = {
+        **medians(rates),
+        "ratios": ratios(rates, "ours"),
+        "rounds": rates,
+        "threads": threads(),
+        "device": device,
+        "size": size,
+        "batch": batch,
+    }
+    print(json.dumps(result, indent=2)) if as_json else _show(medians(rates), ratios(rates, "ours"))
 
 
 def _show(rates: dict[str, float], against: dict[str, float]) -> None:

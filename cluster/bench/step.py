@@ -1,0 +1,135 @@
+"""A step of the whole system against one of a plain loop that has its data in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cluster.bench.rounds import Measure
+from cluster.prepare import train_tokenizer
+from cluster.profile import Profile
+from cluster.run import train_run
+from pipelines.memory import keep_freed_memory
+from pipelines.reader import Reader, Share, open_source
+from pipelines.stream import ReaderConfig, stream_here
+from pipelines.views import ViewBuilder
+from trainers.core.engine import parameter_groups
+from trainers.model import build_objective
+from trainers.recipe import Recipe
+
+_HELD = 32  # batches that the plain loop goes round in
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """What both candidates do: the same steps of a recipe.
+
+    Attributes:
+        recipe: What is learned.
+        profile: Where, with one worker.
+        steps: How many are made; the first third goes by before the clock starts.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    steps: int
+
+    @property
+    def warm(self) -> int:
+        """Steps before the clock starts."""
+        return self.steps // 3
+
+
+def candidates(stepping: Stepping) -> tuple[Mapping[str, Measure], list[dict[str, float]]]:
+    """What is measured, by name; and what else each run of this system tells."""
+    found: list[dict[str, float]] = []
+    return {"ours": lambda: ours(stepping, found), "bare": lambda: bare(stepping)}, found
+
+
+def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
+    """Train by stream, engine, loop, tracker and a commit at the end. Samples/s."""
+    samples = stepping.steps * stepping.recipe.global_batch
+    changes = {"samples": samples, "commit_every": samples, "evaluations": (), "log_every": 1}
+    recipe = stepping.recipe.model_copy(update=changes)
+    with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
+        out = str(Path(folder) / "run")
+        train_run(
+            recipe, stepping.profile, out, command="bench step", watch=_unwatched, say=_silent
+        )
+        text = (Path(out) / "metrics.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        facts = json.loads((Path(out) / "run.json").read_text())
+    commit = facts["commit_share"] * facts["seconds"]["train"]
+    found.append({"data_wait_share": facts["data_wait_share"], "commit_seconds": commit})
+    first, last = lines[stepping.warm - 1], lines[-1]
+    return float((last["samples"] - first["samples"]) / (last["seconds"] - first["seconds"]))
+
+
+def bare(stepping: Stepping) -> float:
+    """The same modules, views and optimizer in a plain loop, in a process of its own. Samples/s."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_bare, (stepping,))
+
+
+def _bare(stepping: Stepping) -> float:
+    recipe = stepping.recipe
+    device = torch.device(stepping.profile.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+        torch.set_num_threads(os.cpu_count() or 1)
+    reader = Reader(open_source(recipe.data.source), recipe.data, recipe.seed)
+    tokenizer = train_tokenizer(recipe, reader)
+    objective = build_objective(recipe, tokenizer).to(device)
+    views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
+    share = Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
+    tables = list(stream_here(reader, share, ReaderConfig()))
+    config = recipe.optimizer
+    optimizer = torch.optim.AdamW(
+        parameter_groups(objective, config.weight_decay),
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+    )
+    precision = torch.autocast(
+        device.type, torch.bfloat16, enabled=stepping.profile.engine.precision == "bf16"
+    )
+    began = 0.0
+    for step, table in enumerate(itertools.islice(itertools.cycle(tables), stepping.steps)):
+        if step == stepping.warm:
+            _settle(device)
+            began = time.perf_counter()
+        batch = views(table)
+        with precision:
+            loss = objective(batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), config.clip or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+        objective.after_step((step + 1) / stepping.steps)
+    _settle(device)
+    made = (stepping.steps - stepping.warm) * recipe.global_batch
+    return made / (time.perf_counter() - began)
+
+
+def _settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _unwatched(run: str, planned: int) -> contextlib.AbstractContextManager[None]:
+    del run, planned
+    return contextlib.nullcontext()
+
+
+def _silent(line: str) -> None:
+    del line

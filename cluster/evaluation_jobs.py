@@ -99,7 +99,7 @@ class EvaluationManager:
         self._tag = tag
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
-        self._finishing = threading.Event()
+        self._finishing, self._left = threading.Event(), threading.Event()
         self._refusals = 0
         self.faults: list[str] = []
         self._thread = threading.Thread(target=self._follow, daemon=True, name="evaluations")
@@ -114,13 +114,18 @@ class EvaluationManager:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def leave(self) -> None:
+        """Stop following at once; jobs that run go on, and a later start of the run finds them."""
+        self._left.set()
+        self._thread.join()
+
     @property
     def open(self) -> int:
         """Requests not yet dealt with."""
         return sum(s.status != "succeeded" for s in list(self._standings.values()))
 
     def _follow(self) -> None:
-        while True:
+        while not self._left.is_set():
             last = self._finishing.is_set()  # read first: a request may come in between
             try:
                 self.step(time.monotonic())
@@ -129,7 +134,7 @@ class EvaluationManager:
                 self.faults += [] if fault in self.faults else [fault]
             if last and not self.open:
                 return
-            time.sleep(1.0)
+            self._left.wait(1.0)
 
     def step(self, now: float) -> None:
         """Look at every request once and act."""

@@ -86,8 +86,12 @@ def train_run(
         preparing = time.perf_counter() - started
         manager = _manager(run, profile, session)
         manager.start()
-        with watch(run, recipe.steps * recipe.global_batch):
-            _train(run, recipe, profile, prepared, facts)
+        try:
+            with watch(run, recipe.steps * recipe.global_batch):
+                _train(run, recipe, profile, prepared, facts)
+        except BaseException:
+            manager.leave()
+            raise
         say("waiting for the last evaluations")
         _drain(manager, profile, run)
         prune(run, profile.keep)

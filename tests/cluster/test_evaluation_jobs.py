@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,16 @@ def test_the_thread_follows_until_all_is_done(tmp_path: Path) -> None:
     manager.start()
     assert manager.finish(timeout=20.0)
     assert len(jobs.started) == 1
+
+
+def test_a_run_that_failed_leaves_no_thread_and_stops_no_job(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    manager.start()
+    while not jobs.started:
+        time.sleep(0.01)
+    manager.leave()
+    assert "evaluations" not in {thread.name for thread in threading.enumerate()}
+    assert jobs.stopped == []
 
 
 def test_a_job_server_that_fails_is_noted_and_does_not_stop_the_thread(tmp_path: Path) -> None:

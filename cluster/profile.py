@@ -51,6 +51,8 @@ class Profile(Config):
         reader: How reading is spread.
         evaluations: How evaluation jobs run.
         restarts: How often a worker group that died is started again.
+        patience: Seconds that a step, with a commit after it, may take before its worker counts
+            as hanging: its stacks go to its log, and the group is started again.
         keep: Which commits are kept: all, unless it says otherwise.
         trackers: Where metrics go.
     """
@@ -62,6 +64,7 @@ class Profile(Config):
     reader: ReaderConfig = ReaderConfig()
     evaluations: EvaluationJobs = EvaluationJobs()
     restarts: int = Field(default=3, ge=0)
+    patience: float = Field(default=1800.0, gt=0)
     keep: Retention = Retention()
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
 

@@ -134,6 +134,7 @@ def _train(run: str, recipe: Recipe, profile: Profile, prepared: Prepared, facts
         recipe=recipe,
         engine=profile.engine,
         reader=profile.reader,
+        patience=profile.patience,
         keep=profile.keep,
         trackers=profile.trackers,
     )

@@ -22,6 +22,7 @@ class Job(Config):
         recipe: What is learned.
         engine: Stage and precision.
         reader: How reading is spread.
+        patience: Seconds that a step may take before its worker counts as hanging.
         keep: Which commits are kept.
         skipped: Steps that make no update.
         trackers: Where metrics go, beside ``metrics.jsonl``.
@@ -32,6 +33,7 @@ class Job(Config):
     recipe: Recipe
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
+    patience: float = 1800.0
     keep: Retention = Retention()
     skipped: tuple[int, ...] = ()
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)

@@ -26,6 +26,7 @@ from trainers.job import Job
 from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import TOKENIZER, build_objective
+from trainers.watchdog import watched
 
 
 def work(config: dict[str, Any]) -> None:
@@ -66,7 +67,9 @@ def work(config: dict[str, Any]) -> None:
         frozenset(job.skipped),
     )
     try:
-        train(engine, tables, views, plan, recipe.optimizer, hooks, done, clock)
+        train(
+            engine, watched(tables, job.patience), views, plan, recipe.optimizer, hooks, done, clock
+        )
         hooks.finish(clock)
     finally:
         hooks.close()

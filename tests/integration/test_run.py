@@ -186,22 +186,33 @@ def test_a_batch_that_is_left_out_changes_no_other(
     assert parts[2]["loss"] != pytest.approx(whole[3]["loss"], rel=1e-6)  # one update less
 
 
-def test_a_dead_worker_is_replaced(ray_cluster: Session, tars: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("blow", "patience"),
+    [
+        (signal.SIGKILL, 1800),
+        # The other worker waits for this one in a collective, and notices after its patience.
+        pytest.param(signal.SIGSTOP, 15, marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_is_dead_or_hangs_is_replaced(
+    ray_cluster: Session, tars: str, tmp_path: Path, blow: signal.Signals, patience: int
+) -> None:
     out = tmp_path / "run"
     recipe = tar_recipe(tars, samples=3200, commit_every=320)
-    killed: list[int] = []
+    struck: list[int] = []
 
-    def kill() -> None:
+    def strike() -> None:
         while not committed(str(out)):
             time.sleep(0.05)
         workers = [p for p in psutil.process_iter(["cmdline"]) if _is_worker(p)]
-        workers[0].kill()
-        killed.append(workers[0].pid)
+        workers[0].send_signal(blow)
+        struck.append(workers[0].pid)
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    finished = train_here(recipe, load_profile("laptop"), out)
-    assert killed
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    finished = train_here(recipe, load_profile("laptop", (f"patience={patience}",)), out)
+    assert struck
+    assert not psutil.pid_exists(struck[0])
     assert finished.summary["samples_seen"] == 3200
     events = json.loads((out / "run.json").read_text())["events"]
     assert any("worker failed" in event["text"] for event in events)

@@ -67,20 +67,35 @@ def recolour(images: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
     return flat.clamp_(0, 1).view(images.shape)
 
 
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
+def blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
     """Gaussian blur with its own width for every sample.
 
     Args:
         images: [B, 3, H, W].
         sigma: Standard deviation in pixels; 0 leaves alone. [B]
+        radius: Of the kernel, in pixels.
     """
-    radius = 4
-    steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)  # [3B, 9]
+    if images.device.type != "cpu":  # asking which are blurred would wait for the device
+        return _blur(images, sigma, radius)
+    chosen = sigma.nonzero()[:, 0]
+    if not len(chosen):
+        return images
+    return images.index_copy(0, chosen, _blur(images[chosen], sigma[chosen], radius))
+
+
+def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    reach = [min(radius, side - 1) for side in images.shape[2:]]  # mirrors have no more
     flat = images.reshape(1, -1, *images.shape[2:])
-    groups = flat.shape[1]
-    flat = F.pad(flat, (radius,) * 4, mode="reflect")
-    flat = F.conv2d(flat, weights[:, None, :, None], groups=groups)
-    flat = F.conv2d(flat, weights[:, None, None, :], groups=groups)
+    flat = F.pad(flat, (reach[1], reach[1], reach[0], reach[0]), mode="reflect")
+    down = _taps(sigma, reach[0])[:, None, :, None]
+    across = _taps(sigma, reach[1])[:, None, None, :]
+    flat = F.conv2d(flat, down, groups=len(down))
+    flat = F.conv2d(flat, across, groups=len(across))
     return flat.view(images.shape)
+
+
+def _taps(sigma: Tensor, radius: int) -> Tensor:
+    """Weights of a Gaussian that add up to 1, a row each channel: [B] -> [3B, 2 radius + 1]."""
+    steps = torch.arange(-radius, radius + 1, device=sigma.device, dtype=sigma.dtype)
+    weights = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    return (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)

@@ -40,11 +40,24 @@ def resample(images: Tensor, maps: Tensor, fill: float | None) -> Tensor:
     Returns:
         Images. [B, 3, H, W]
     """
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    grid = _grid(maps, *images.shape[2:])
     if fill is None:
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     moved = F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False)
     return moved + fill
+
+
+def _grid(maps: Tensor, height: int, width: int) -> Tensor:
+    """What ``affine_grid`` returns, several times faster on the CPU: [B, H, W, 2].
+
+    There it multiplies a matrix of three columns for every pixel; a map's two terms of x and y
+    depend on the column and on the row alone.
+    """
+    x = (2 * torch.arange(width, device=maps.device, dtype=maps.dtype) + 1) / width - 1
+    y = (2 * torch.arange(height, device=maps.device, dtype=maps.dtype) + 1) / height - 1
+    columns = maps[:, :, 0, None] * x  # [B, 2, W]
+    rows = maps[:, :, 1, None] * y + maps[:, :, 2, None]  # [B, 2, H]
+    return rows.transpose(1, 2)[:, :, None] + columns.transpose(1, 2)[:, None]
 
 
 def between(u: Tensor, low: float, high: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines import core
 from pipelines.augment import _colour as colour
 from pipelines.augment import _geometry as geometry
+from pipelines.augment._pieces import in_pieces
 from pipelines.core.randomness import normal, uniform
 
 
@@ -57,8 +58,13 @@ class AffineColour:
         """Augment images [B, 3, H, W] in [0, 1], each by the numbers of its key."""
         u = uniform(keys, stream, 12).unbind(1)
         noise = normal(keys, stream + (1 << 16), 9).view(-1, 3, 3)
-        moved = geometry.resample(images, self._maps(u[:7]), fill=1.0)
-        return colour.recolour(moved, self._colours(u[7:], noise))
+        maps, (matrix, offset) = self._maps(u[:7]), self._colours(u[7:], noise)
+
+        def change(some: Tensor, which: slice) -> Tensor:
+            moved = geometry.resample(some, maps[which], fill=1.0)
+            return colour.recolour(moved, (matrix[which], offset[which]))
+
+        return in_pieces(change, images)
 
     def _maps(self, u: tuple[Tensor, ...]) -> Tensor:
         c = self.config

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines import core
 from pipelines.augment import _colour as colour
 from pipelines.augment import _geometry as geometry
+from pipelines.augment._pieces import in_pieces
 from pipelines.core.randomness import uniform
 
 
@@ -50,14 +51,19 @@ class CropColour:
 
     def __call__(self, images: Tensor, keys: Tensor, stream: int) -> Tensor:
         """Augment images [B, 3, H, W] in [0, 1], each by the numbers of its key."""
+        c = self.config
         u = uniform(keys, stream, 14).unbind(1)
-        images = geometry.resample(images, self._crop(u[:5]), fill=None)
-        images = colour.recolour(images, self._jitter(images, u[5:12]))
-        if self.config.blur:
-            sigma = geometry.between(u[13], *self.config.sigma)
-            sigma = torch.where(u[12] < self.config.blur, sigma, 0.0)
-            images = colour.blur(images, sigma)
-        return images
+        maps, (matrix, offset) = self._crop(u[:5]), self._jitter(u[5:12])
+        sigma = torch.where(u[12] < c.blur, geometry.between(u[13], *c.sigma), 0.0)
+        # No weight that shows lies beyond; 4 for widths up to 1.5 pixels.
+        radius = max(4, math.ceil(c.sigma[1] * 8 / 3))
+
+        def change(some: Tensor, which: slice) -> Tensor:
+            some = geometry.resample(some, maps[which], fill=None)
+            some = colour.recolour(some, (matrix[which], offset[which]))
+            return colour.blur(some, sigma[which], radius) if c.blur else some
+
+        return in_pieces(change, images)
 
     def _crop(self, u: tuple[Tensor, ...]) -> Tensor:
         c = self.config
@@ -72,14 +78,14 @@ class CropColour:
         zero = torch.zeros_like(area)
         return geometry.affine(mirror / width, 1 / height, zero, zero, shift_x, shift_y)
 
-    def _jitter(self, images: Tensor, u: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _jitter(self, u: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         c = self.config
         on = (u[0] < c.jitter).float()
 
         def gain(number: Tensor, strength: float) -> Tensor:
             return 1 + on * geometry.between(number, -strength, strength)
 
-        state = colour.identity(len(images), images.device)
+        state = colour.identity(len(on), on.device)
         state = colour.brightness(state, gain(u[1], c.brightness))
         state = colour.contrast(state, gain(u[2], c.contrast))
         state = colour.saturation(state, gain(u[3], c.saturation))

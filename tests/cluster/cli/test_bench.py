@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
 
-from cluster.bench import scale
+from cluster.bench import augment, scale
 from cluster.cli.bench import _show, app
 
 FOUND = {
@@ -32,6 +33,33 @@ def test_scale_is_told_to_people_and_to_machines(
     else:
         for part in ("open: 0.25 s", "seek at 1%: 1.00 ms", "80 microseconds", "235 MB"):
             assert part in done.output
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_augment_is_told_to_people_and_to_machines(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    asked: list[augment.Augmenting] = []
+
+    def candidates(augmenting: augment.Augmenting) -> dict[str, Callable[[], float]]:
+        asked.append(augmenting)
+        return {"ours": lambda: 3000.0, "kornia": lambda: 600.0}
+
+    monkeypatch.setattr(augment, "candidates", candidates)
+    options = ["--size", "64", "--batch", "8", "--rounds", "3", "--seconds", "2"]
+    done = CliRunner().invoke(app, ["augment", *options, *words])
+    assert done.exit_code == 0, done.output
+    assert asked == [augment.Augmenting(64, 8, 2.0, "cpu")]
+    if words:
+        result = json.loads(done.stdout)
+        assert (result["ours"], result["kornia"]) == (3000, 600)
+        assert result["ratios"] == {"kornia": 5.0}
+        assert result["rounds"] == {"ours": [3000.0] * 3, "kornia": [600.0] * 3}
+        assert (result["size"], result["batch"], result["device"]) == (64, 8, "cpu")
+        assert result["threads"] >= 1
+    else:
+        assert "3,000" in done.stdout
+        assert "5.00 times it" in done.stdout
 
 
 def test_rates_are_shown_with_what_they_are_of_each_other(capsys) -> None:

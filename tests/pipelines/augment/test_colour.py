@@ -132,13 +132,14 @@ def test_recolouring_stays_in_range():
     assert 0 <= float(view.min()) <= float(view.max()) <= 1
 
 
-def naive_blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian of 9 taps along both axes with mirrored borders, in loops over taps."""
-    taps = np.array([math.exp(-0.5 * (step / sigma) ** 2) for step in range(-4, 5)])
+def naive_blur(picture: np.ndarray, sigma: float, radius: int = 4) -> np.ndarray:
+    """A Gaussian along both axes with mirrored borders, in loops over taps."""
+    steps = range(-radius, radius + 1)
+    taps = np.array([math.exp(-0.5 * (step / sigma) ** 2) for step in steps])
     taps /= taps.sum()
     for axis in (1, 2):
         margins = [(0, 0)] * 3
-        margins[axis] = (4, 4)
+        margins[axis] = (radius, radius)
         wide = np.pad(picture, margins, mode="reflect")
         size = picture.shape[axis]
         picture = sum(
@@ -167,3 +168,34 @@ def test_blur_keeps_a_constant_picture_and_about_the_mean():
     close(colour.blur(flat, values(0.5, 2.0)), flat, 1e-6)
     means = colour.blur(images(), torch.full((6,), 1.5)).mean(dim=(1, 2, 3))
     close(means, images().mean(dim=(1, 2, 3)), 0.02)
+
+
+@pytest.mark.parametrize("radius", [1, 6, 11])
+def test_blur_has_the_asked_radius(radius):
+    sigmas = [0.3, 0.7, 1.0, 1.5, 2.0, 0.5]
+    blurred = colour.blur(images(), values(*sigmas), radius)
+    for place, sigma in enumerate(sigmas):
+        expected = naive_blur(images()[place].double().numpy(), sigma, radius)
+        np.testing.assert_allclose(blurred[place].numpy(), expected, atol=1e-5)
+
+
+def test_a_blur_of_all_is_that_of_the_chosen():
+    """Where asking which are chosen is slow (a GPU), all go through the kernel."""
+    sigma = values(0, 1, 0, 1.5, 0, 0.3)
+    close(colour.blur(images(), sigma), colour._blur(images(), sigma, 4))
+
+
+def test_what_is_not_blurred_stays_bit_for_bit_and_the_given_is_left_alone():
+    given = images()
+    blurred = colour.blur(given, values(0, 1, 0, 1, 0, 1))
+    assert torch.equal(blurred[::2], images()[::2])
+    assert torch.equal(given, images())
+    assert torch.equal(colour.blur(given, torch.zeros(6)), images())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (3, 20)])
+def test_pictures_smaller_than_the_kernel_are_blurred(height, width):
+    blurred = colour.blur(images(6, height, width), torch.full((6,), 2.0), 6)
+    assert blurred.shape == (6, 3, height, width)
+    flat = torch.full((6, 3, height, width), 0.3)
+    close(colour.blur(flat, torch.full((6,), 2.0), 6), flat)

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipelines.augment._geometry import affine, between, resample
+from pipelines.augment._geometry import _grid, affine, between, resample
 
 HEIGHT, WIDTH = 8, 12
 
@@ -106,6 +107,13 @@ def test_each_sample_has_its_own_map():
     moved = resample(images(), both, None)
     close(moved[0], images()[0].flip(2))
     close(moved[1], images()[1])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 12), (224, 224)])
+def test_the_grid_is_that_of_affine_grid(height, width):
+    numbers = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = F.affine_grid(numbers.double(), [6, 3, height, width], align_corners=False)
+    close(_grid(numbers, height, width), expected.float())
 
 
 @given(st.floats(-5, 5), st.floats(-5, 5))

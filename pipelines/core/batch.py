@@ -37,6 +37,14 @@ class IdentityView(Config):
 ViewSpec = Mapping[str, ImageView | TextView | IdentityView]
 
 
+def two_views(augmentation: Config) -> ViewSpec:
+    """Views ``a`` and ``b`` of an image by one augmentation, with independent numbers."""
+    return {
+        "a": ImageView(augmentation=augmentation, stream=0),
+        "b": ImageView(augmentation=augmentation, stream=1),
+    }
+
+
 @dataclass(frozen=True)
 class Batch:
     """One worker's share of a global batch, on the training device.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch, two_views
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.heads import mlp
 from trainers.losses.gather import gather
@@ -47,10 +47,7 @@ class Byol(Objective):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.views = {
-            "a": ImageView(augmentation=config.augmentation, stream=0),
-            "b": ImageView(augmentation=config.augmentation, stream=1),
-        }
+        self.views = two_views(config.augmentation)
         tower = TOWERS.build(config.image, surroundings)
         self.student = nn.Sequential(tower, mlp(tower.width, config.hidden, config.projection))
         self.predictor = mlp(config.projection, config.hidden, config.projection)

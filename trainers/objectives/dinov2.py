@@ -14,7 +14,7 @@ from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core import ConfigError
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch, two_views
 from pipelines.core.randomness import integers, uniform
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.heads import Prototypes, mlp
@@ -83,10 +83,7 @@ class Dinov2(Objective):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.views = {
-            "a": ImageView(augmentation=config.augmentation, stream=0),
-            "b": ImageView(augmentation=config.augmentation, stream=1),
-        }
+        self.views = two_views(config.augmentation)
         self._config = config
         side, rest = divmod(surroundings.size, config.vit.patch)
         self._patches = side * side

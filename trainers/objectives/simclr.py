@@ -10,7 +10,7 @@ from torch import nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch, two_views
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.losses.contrastive import nt_xent
 from trainers.models import TOWERS
@@ -39,10 +39,7 @@ class Simclr(Objective):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.views = {
-            "a": ImageView(augmentation=config.augmentation, stream=0),
-            "b": ImageView(augmentation=config.augmentation, stream=1),
-        }
+        self.views = two_views(config.augmentation)
         self.tower = TOWERS.build(config.image, surroundings)
         self.head = nn.Sequential(
             nn.Linear(self.tower.width, config.hidden),

@@ -25,6 +25,7 @@ from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
 from cluster.session import Session, connect
 from cluster.skipped import read_skipped, write_skipped
+from pipelines.memory import ONE_ARENA
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
 from trainers.checkpoint import committed
@@ -183,5 +184,10 @@ def _fit(config: dict[str, Any], profile: Profile) -> None:
                 use_gpu=profile.device == "cuda",
                 resources_per_worker=resources,
             ),
-            run_config=ray.train.RunConfig(name="run", storage_path=folder),
+            run_config=ray.train.RunConfig(
+                name="run",
+                storage_path=folder,
+                # The library runs ``work`` in a thread.
+                worker_runtime_env={"env_vars": ONE_ARENA},
+            ),
         ).fit()

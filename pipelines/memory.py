@@ -5,6 +5,12 @@ from __future__ import annotations
 import ctypes
 import sys
 
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+"""Environment of a process whose work is done in a thread of its own.
+
+Threads have arenas of 64 MiB, and whatever is larger is mapped anew, whatever the settings below
+say. They can only be told to share the main one before the process starts.
+"""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _LARGEST = 1 << 30
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipelines.core import Config, ConfigError, nearest, validate
 from pipelines.core.config import load_yaml
@@ -44,7 +44,10 @@ class Profile(Config):
     """Where a recipe runs; nothing here changes what it learns, up to rounding.
 
     Attributes:
-        workers: Training workers.
+        workers: Training workers: the most, where ``min_workers`` says how few will do.
+        min_workers: Fewest workers: the run starts with as many as there is room for, goes on with
+            fewer when nodes are lost, and with more when there is room again. None: ``workers``.
+        wait_for_workers: Seconds to wait for room for the fewest.
         device: What they train on.
         cpus_per_worker: Logical CPUs of each.
         engine: ZeRO stage and precision.
@@ -54,10 +57,14 @@ class Profile(Config):
         patience: Seconds that a step, with a commit after it, may take before its worker counts
             as hanging: its stacks go to its log, and the group is started again.
         keep: Which commits are kept: all, unless it says otherwise.
+        ledger: Whether the run keeps which samples each of its steps was made of, for
+            ``eagleray verify RUN``; worker 0 holds those since the last commit.
         trackers: Where metrics go.
     """
 
     workers: int = Field(default=1, ge=1)
+    min_workers: int | None = Field(default=None, ge=1)
+    wait_for_workers: float = Field(default=1800.0, gt=0)
     device: Literal["cpu", "cuda"] = "cpu"
     cpus_per_worker: float = 1.0
     engine: EngineConfig = EngineConfig()
@@ -66,7 +73,16 @@ class Profile(Config):
     restarts: int = Field(default=3, ge=0)
     patience: float = Field(default=1800.0, gt=0)
     keep: Retention = Retention()
+    ledger: bool = False
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
+
+    @model_validator(mode="after")
+    def _fewest_and_most(self) -> Profile:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers: {self.min_workers} is more than workers, {self.workers}"
+            )
+        return self
 
 
 def shipped() -> list[str]:

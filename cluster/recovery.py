@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ray.train.v2.api.exceptions import PreemptionError
+
 from pipelines.core import UserError
 from trainers.meter import NotFinite
 
-Decision = Literal["retry", "rewind", "tell the user", "give up"]
+Decision = Literal["retry", "move", "rewind", "tell the user", "give up"]
 
 
 def user_error(error: BaseException) -> UserError | None:
@@ -28,7 +30,8 @@ def decide(
 ) -> Decision:
     """Decide after a failed attempt.
 
-    A batch whose loss is not finite is left out, as often as the recipe allows. A user's
+    A node that was announced to go is no failure: the run moves on without it. A batch
+    whose loss is not finite is left out, as often as the recipe allows. A user's
     fault is told, for it would happen again. A worker that died is replaced, as
     long as attempts are left; an attempt that committed something new does not use one up.
 
@@ -43,4 +46,6 @@ def decide(
         return "rewind"
     if user_error(error) is not None:
         return "tell the user"
+    if isinstance(error, PreemptionError):
+        return "move"
     return "retry" if progressed or restarts < allowed else "give up"

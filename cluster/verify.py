@@ -12,11 +12,21 @@ import ray
 
 from pipelines.ahead import Ahead
 from pipelines.core import Config, ConfigError, DataError, validate
+from pipelines.core.config import load_yaml
 from pipelines.ledger import Audit, Ledger
 from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
 from pipelines.stream import ReaderConfig, stream
-from trainers.recipe import load_recipe, override, shipped
+from trainers.checkpoint import latest
+from trainers.delivered import delivered
+from trainers.model import RECIPE
+from trainers.recipe import load_recipe, override, parse_recipe, shipped
+
+
+def is_run(url: str) -> bool:
+    """Whether a run is there: it keeps its recipe."""
+    return "*" not in url and "{" not in url and storage.exists(storage.join(url, RECIPE))
 
 
 class Streamed(Config):
@@ -125,6 +135,34 @@ def verify(
         "seconds": seconds,
         "samples_per_second": size / seconds,
     }
+
+
+def verify_run(run: str, note: Callable[[str], object]) -> dict[str, Any]:
+    """Audit what a run's last commit was trained on, from the ledger that it kept.
+
+    Args:
+        run: URL of a run whose profile said ``ledger: true``.
+        note: Called with every delivered key, in order.
+
+    Returns:
+        The audit.
+
+    Raises:
+        UserError: The run has no commit or no ledger, or its data set changed.
+    """
+    found = latest(run)
+    if found is None:
+        raise ConfigError(f"{run}: holds no commit")
+    place = storage.join(run, RECIPE)
+    recipe = parse_recipe(load_yaml(storage.read_text(place), place), place)
+    source = open_source(recipe.data.source, fallback=run)
+    if source.digest != found.state().data:
+        raise DataError(f"{run}: the data set changed since the run's last commit")
+    ledger = Ledger(Reader(source, recipe.data, recipe.seed).order, found.samples, note)
+    for part in delivered(run, found.samples):
+        ledger.take(part)
+    audit = ledger.audit()
+    return {**asdict(audit), "exact": audit.exact, "shards": source.shards, "damaged_shards": []}
 
 
 def _batches(

@@ -22,7 +22,9 @@ from trainers.core.engine import Engine
 from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
 from trainers.core.pictures import png
 from trainers.core.tracker import Tracker
+from trainers.delivered import Delivered
 from trainers.job import Job
+from trainers.leaving import Leaving
 from trainers.meter import Clock
 from trainers.model import RECIPE, TOKENIZER
 from trainers.recipe import EVALUATIONS
@@ -43,20 +45,29 @@ def _clock_url(run: str) -> str:
 
 
 def read_clock(run: str) -> Clock:
-    """Where the time of a run went: up to its end or, if it was killed there, its last commit."""
-    if storage.exists(_clock_url(run)):
-        return Clock(**json.loads(storage.read_text(_clock_url(run))))
+    """Where the time of a run went: up to where an attempt ended well, or to its last commit."""
     found = latest(run)
-    return Clock(**found.state().clock) if found else Clock()
+    clocks = [Clock(**found.state().clock)] if found else [Clock()]
+    if storage.exists(_clock_url(run)):
+        clocks.append(Clock(**json.loads(storage.read_text(_clock_url(run)))))
+    return max(clocks, key=lambda clock: clock.train)
 
 
 class RunHooks:
     """Metrics to trackers, commits to the run, evaluation requests to the sink."""
 
     def __init__(
-        self, job: Job, engine: Engine, reader: Reader, tokenizer: Tokenizer | None, samples: int
+        self,
+        job: Job,
+        engine: Engine,
+        reader: Reader,
+        tokenizer: Tokenizer | None,
+        samples: int,
+        leaving: Leaving,
+        delivered: Delivered | None = None,
     ):
         self._job, self._engine, self._reader = job, engine, reader
+        self._leaving, self._delivered = leaving, delivered
         self._texts = {RECIPE: job.recipe.to_yaml()}
         if tokenizer:
             self._texts[TOKENIZER] = tokenizer.to_json()
@@ -82,7 +93,13 @@ class RunHooks:
         for tracker in self._trackers:
             tracker.log(metrics, samples=samples)
 
-    def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
+    def leaves(self) -> bool:
+        """Whether all workers leave after this step."""
+        return self._leaving.agreed()
+
+    def commit(
+        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+    ) -> float:
         """Commit, file the quarantine, and ask for evaluations."""
         job, recipe = self._job, self._job.recipe
         state = State(
@@ -96,6 +113,8 @@ class RunHooks:
         )
         for tracker in self._trackers:
             tracker.flush()
+        if self._delivered:
+            self._delivered.write(job.run, samples)
         made = commit(job.run, self._engine, state, self._texts)
         everyone = [fault for part in gather_objects(faults) for fault in part]
         ray.train.report({"samples": samples, **vars(clock)})
@@ -103,7 +122,7 @@ class RunHooks:
             return 0.0
         write_quarantine(quarantine_url(job.run), everyone)
         started = time.perf_counter()
-        if recipe.evaluations:
+        if recipe.evaluations and judged:
             self._sink.submit(
                 EvaluationRequest(
                     run=job.run,

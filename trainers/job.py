@@ -25,6 +25,8 @@ class Job(Config):
         patience: Seconds that a step may take before its worker counts as hanging.
         keep: Which commits are kept.
         skipped: Steps that make no update.
+        leave: URL of a file that asks the workers to leave once it is there; empty for none.
+        ledger: Whether the samples of every step are taken down.
         trackers: Where metrics go, beside ``metrics.jsonl``.
     """
 
@@ -36,4 +38,6 @@ class Job(Config):
     patience: float = 1800.0
     keep: Retention = Retention()
     skipped: tuple[int, ...] = ()
+    leave: str = ""
+    ledger: bool = False
     trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)

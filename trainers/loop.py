@@ -50,8 +50,14 @@ class Hooks(Protocol):
         """Record a line of metrics, already averaged over workers."""
         ...
 
-    def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
-        """Make a checkpoint; returns the seconds that asking for evaluations took."""
+    def commit(
+        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+    ) -> float:
+        """Make a checkpoint, evaluated or not; returns the seconds that asking for that took."""
+        ...
+
+    def leaves(self) -> bool:
+        """Whether all workers leave after this step; called after every one."""
         ...
 
 
@@ -65,7 +71,7 @@ def train(
     done: int = 0,
     clock: Clock | None = None,
 ) -> Clock:
-    """Train from step ``done`` to the end.
+    """Train from step ``done`` to the end, or until the workers are asked to leave.
 
     Args:
         engine: Makes the updates.
@@ -100,11 +106,15 @@ def train(
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
             meter.check_quarantine(samples // engine.world_size, plan.quarantine_limit)
-        if commits_after(step, batch_size, plan.commit_every, plan.steps):
+        due = commits_after(step, batch_size, plan.commit_every, plan.steps)
+        leaves = hooks.leaves()
+        if due or leaves:
             if not meter.empty:
                 meter.check()
             now = meter.now()
             started = time.perf_counter()
-            asking = hooks.commit(samples, now, meter.faults)
+            asking = hooks.commit(samples, now, meter.faults, due)
             meter.paused(time.perf_counter() - started, asking)
+        if leaves:
+            break
     return meter.now()

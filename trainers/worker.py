@@ -21,11 +21,14 @@ from pipelines.views import ViewBuilder
 from trainers.checkpoint import Commit, latest
 from trainers.core.engine import Engine
 from trainers.deepspeed_engine import DeepSpeedEngine
+from trainers.delivered import Delivered
 from trainers.hooks import RunHooks
 from trainers.job import Job
+from trainers.leaving import Leaving
 from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import TOKENIZER, build_objective
+from trainers.notice import Notice
 from trainers.watchdog import watched
 
 
@@ -56,7 +59,12 @@ def work(config: dict[str, Any]) -> None:
     views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
     engine = DeepSpeedEngine(objective, recipe.optimizer, job.engine, share.local, device)
     clock = _restore(engine, found) if found else Clock()
-    hooks = RunHooks(job, engine, reader, tokenizer, done * recipe.global_batch)
+    samples = done * recipe.global_batch
+    delivered = Delivered(samples) if job.ledger else None
+    if delivered:
+        tables = delivered.noted(tables)
+    notice = Notice(job.leave if rank == 0 else "")
+    hooks = RunHooks(job, engine, reader, tokenizer, samples, Leaving(engine, notice), delivered)
     plan = Plan(
         recipe.global_batch,
         recipe.steps,
@@ -72,6 +80,7 @@ def work(config: dict[str, Any]) -> None:
         )
         hooks.finish(clock)
     finally:
+        notice.close()
         hooks.close()
 
 

@@ -16,7 +16,9 @@ from pipelines.core import DataError, StorageError
 
 
 def command(
-    data: Annotated[str, typer.Argument(help="A recipe's name or file, or tars: a URL pattern.")],
+    data: Annotated[
+        str, typer.Argument(help="A recipe's name or file, tars (a URL pattern), or a run.")
+    ],
     workers: Workers = None,
     stop_at: Annotated[
         int | None, typer.Option("--stop-at", help="Samples after which the workers stop.", min=0)
@@ -36,13 +38,24 @@ def command(
 ) -> None:
     """Stream an epoch exactly as training would, and prove that every sample came once.
 
-    Of tars nothing is decoded unless it is asked for: --set data.decode.size=224.
+    Of tars nothing is decoded unless it is asked for: --set data.decode.size=224. Of a run,
+    what its steps were made of is audited instead, where its profile had it kept (ledger: true).
 
     Example: eagleray verify 'tars/train-*.tar' --workers 2 --stop-at 5000 --resume-with 4
     """
     from cluster.session import connect
-    from cluster.verify import Legs, describe, verify  # imports Ray, which --help does not need
+    from cluster.verify import (  # imports Ray, which --help does not need
+        Legs,
+        describe,
+        is_run,
+        verify,
+        verify_run,
+    )
 
+    if is_run(data):
+        with _lines_to(keys_out) as note:
+            _tell(verify_run(data, note), as_json)
+        return
     streamed = describe(data, tuple(overrides or ()))
     chosen = profile(profile_name, workers)
     legs = Legs(chosen.workers, stop_at, resume_with)
@@ -52,6 +65,10 @@ def command(
     say(f"connecting to {cluster}" if cluster else "starting Ray")
     with connect(largest, cluster), _lines_to(keys_out) as note, bar("samples") as watch:
         result = verify(streamed, legs, chosen.reader, note, watch)
+    _tell(result, as_json)
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
     print(json.dumps(result, indent=2)) if as_json else _show(result)
     if not result["exact"]:
         raise DataError(f"delivery is not exact: {result['examples'][0]}")
@@ -81,6 +98,7 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['repeated']} repeated, {result['misplaced']} misplaced)"
     )
     print(f"keys sha256 {result['keys']}")
-    print(f"{result['seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s")
+    if "seconds" in result:
+        print(f"{result['seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s")
     for example in result["examples"]:
         print(example)

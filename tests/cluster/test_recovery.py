@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from ray.train.v2.api.exceptions import PreemptionError
+from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster.recovery import decide, user_error
 from pipelines.core import DataError, StorageError
@@ -70,6 +72,12 @@ def test_a_batch_is_left_out_as_often_as_allowed(
     error: Exception, rewinds: int, decision: str
 ) -> None:
     assert decide(error, 3, 3, False, rewinds) == decision
+
+
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_a_node_that_was_announced_to_go_uses_up_no_restart(restarts: int) -> None:
+    info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"n": [1]})
+    assert decide(PreemptionError(info), restarts, 3, False) == "move"
 
 
 @pytest.mark.parametrize("error", [FULL, RuntimeError("died")])

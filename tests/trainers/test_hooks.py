@@ -13,8 +13,11 @@ from PIL import Image
 from pipelines.decode.tokenizer import Tokenizer
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
 from trainers.core.engine import OptimizerConfig
+from trainers.delivered import Delivered
+from trainers.delivered import delivered as read_delivered
 from trainers.hooks import RunHooks, quarantine_url, read_clock, view_pictures
 from trainers.job import Job
+from trainers.leaving import Leaving
 from trainers.meter import Clock
 from trainers.model import build_objective
 from trainers.requests import pending
@@ -42,10 +45,15 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     objective = build_objective(recipe, tokenizer)
     engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"))
     job = Job(run=str(tmp_path), folder="/data", recipe=recipe)
-    hooks = RunHooks(job, engine, reader_of(recipe), tokenizer, 0)
+    leaving = Leaving(engine, lambda: False)
+    delivered = Delivered(0)
+    hooks = RunHooks(job, engine, reader_of(recipe), tokenizer, 0, leaving, delivered)
+    assert [table.num_rows for table in delivered.noted(tables_of(recipe))][:2] == [16, 16]
     hooks.log({"loss": 1.0}, 80)
     fault = {"shard": "a.tar", "key": "k", "reason": "broken"}
-    pause = hooks.commit(80, Clock(train=3.0), [fault])
+    hooks.commit(64, Clock(train=2.0), [], judged=False)
+    assert pending(str(tmp_path)) == []
+    pause = hooks.commit(80, Clock(train=3.0), [fault], judged=True)
     assert read_clock(str(tmp_path)).train == 3.0  # as if killed here
     hooks.finish(Clock(train=4.0))
     hooks.close()
@@ -61,4 +69,5 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     assert made.digest == request.digest
     assert made.state().clock["train"] == 3.0
     assert made.state().cursors == (Place(epoch=0, position=80),)
+    assert sum(part.num_rows for part in read_delivered(str(tmp_path), 80)) == 160
     assert {"recipe.yaml", "tokenizer.json", "model.safetensors", "state.json"} < set(made.files)

@@ -42,7 +42,9 @@ class Line(Objective):
 
 
 class Recorder:
-    def __init__(self) -> None:
+    def __init__(self, leaves_after: int | None = None) -> None:
+        self.leaves_after, self.steps = leaves_after, 0
+        self.judged: list[bool] = []
         self.firsts = 0
         self.lines: list[tuple[int, dict[str, float]]] = []
         self.commits: list[int] = []
@@ -54,8 +56,15 @@ class Recorder:
     def log(self, metrics: dict[str, float], samples: int) -> None:
         self.lines.append((samples, metrics))
 
-    def commit(self, samples: int, clock: Clock, faults: list[dict[str, Any]]) -> float:
+    def leaves(self) -> bool:
+        self.steps += 1
+        return self.steps == self.leaves_after
+
+    def commit(
+        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+    ) -> float:
         self.commits.append(samples)
+        self.judged.append(judged)
         self.faults = list(faults)
         return 0.25
 
@@ -76,9 +85,14 @@ def plan(steps: int = 10, **changes: Any) -> Plan:
 
 
 def run(
-    objective: Line, source: Any, a_plan: Plan, done: int = 0, clock: Clock | None = None
+    objective: Line,
+    source: Any,
+    a_plan: Plan,
+    done: int = 0,
+    clock: Clock | None = None,
+    leaves_after: int | None = None,
 ) -> tuple[Recorder, Clock]:
-    recorder = Recorder()
+    recorder = Recorder(leaves_after)
     optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
     engine = TorchEngine(objective, optimizer, torch.device("cpu"))
     return recorder, train(engine, source, build, a_plan, optimizer, recorder, done, clock)
@@ -112,6 +126,20 @@ def test_a_resumed_run_starts_at_its_step_and_keeps_its_clock() -> None:
     assert recorder.commits == [36, 40]
     assert clock.train >= 100.0
     assert clock.wait >= 1.0
+
+
+def test_a_run_that_is_asked_to_leave_commits_where_it_is_without_an_evaluation() -> None:
+    objective = Line()
+    recorder, _ = run(objective, tables(0, 10), plan(), leaves_after=5)
+    assert objective.seen == [0, 1, 2, 3, 4]
+    assert recorder.commits == [12, 20]
+    assert recorder.judged == [True, False]
+
+
+def test_a_commit_that_is_due_when_workers_leave_is_evaluated() -> None:
+    recorder, _ = run(Line(), tables(0, 10), plan(), leaves_after=3)
+    assert recorder.commits == [12]
+    assert recorder.judged == [True]
 
 
 def test_the_first_batch_is_start_up_and_not_data_wait() -> None:

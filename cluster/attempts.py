@@ -1,0 +1,145 @@
+"""Attempts at training: each goes on from the last commit, with the workers there is room for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from cluster import recovery
+from cluster.facts import Facts
+from cluster.profile import Profile
+from cluster.skipped import read_skipped, write_skipped
+from cluster.workforce import Growth, Need, demand, wait_for_workers, worker_resources
+from pipelines.memory import ONE_ARENA
+from pipelines.reader import Reader
+from pipelines.shards import storage
+from trainers.checkpoint import committed
+from trainers.job import Job
+from trainers.meter import NotFinite
+from trainers.recipe import Recipe
+from trainers.worker import work
+
+
+def train_to_the_end(
+    run: str,
+    recipe: Recipe,
+    profile: Profile,
+    reader: Reader,
+    facts: Facts,
+    say: Callable[[str], None],
+) -> None:
+    """Make attempts until the run is as long as its recipe says.
+
+    Args:
+        run: URL of the run.
+        recipe: What is learned.
+        profile: Where.
+        reader: Of its data.
+        facts: Where attempts that ended early are noted.
+        say: Tells the user a line.
+
+    Raises:
+        UserError: Something the user can put right; the run keeps its commits.
+    """
+    planned = recipe.steps * recipe.global_batch
+    need = Need.of(profile, recipe.global_batch)
+    job = _job(run, recipe, profile)
+    reference, restarts = ray.put(reader), 0
+    with demand(need):
+        while (before := last_commit(run)) < planned:
+            workers = wait_for_workers(need, profile.wait_for_workers, say)
+            if before or workers != need.most:
+                many = f" with {workers} of {need.most} workers" if workers != need.most else ""
+                facts.event(before, f"went on from the commit at {before} samples{many}")
+            now = job.model_copy(update={"skipped": read_skipped(run).steps})
+            config = {"job": now.model_dump(mode="json"), "reader": reference}
+            try:
+                with Growth(need, workers, job.leave):
+                    _fit(config, profile, workers)
+            except Exception as error:  # what it means is decided below
+                restarts = _after(error, run, recipe, profile, facts, before, restarts)
+
+
+def _after(
+    error: Exception,
+    run: str,
+    recipe: Recipe,
+    profile: Profile,
+    facts: Facts,
+    before: int,
+    restarts: int,
+) -> int:
+    """Note what ended an attempt; returns how many have failed in a row, or raises."""
+    skipped, samples = read_skipped(run), last_commit(run)
+    progressed = samples > before
+    left = recipe.rewinds - len(skipped.windows)
+    decision = recovery.decide(error, restarts, profile.restarts, progressed, left)
+    fault = recovery.user_error(error)
+    if decision == "rewind" and isinstance(fault, NotFinite):
+        write_skipped(run, skipped.and_step(fault.step, recipe.global_batch))
+        lost = f"the batch of step {fault.step} is left out: its loss was not finite"
+        facts.event(samples, lost)
+        return restarts
+    if decision == "tell the user" and fault is not None:
+        facts.event(samples, str(fault))
+        raise fault from error
+    if decision == "move":
+        facts.event(samples, f"a node was taken away: {_line(error)}")
+        return restarts
+    facts.event(samples, f"a training worker failed: {_line(error)}")
+    if decision == "give up":
+        raise error
+    return 0 if progressed else restarts + 1
+
+
+def last_commit(run: str) -> int:
+    """Samples of a run's last commit; 0 without one."""
+    found = committed(run)
+    return found[-1] if found else 0
+
+
+def _job(run: str, recipe: Recipe, profile: Profile) -> Job:
+    return Job(
+        run=run,
+        folder=str(Path.cwd()),
+        recipe=recipe,
+        engine=profile.engine,
+        reader=profile.reader,
+        patience=profile.patience,
+        keep=profile.keep,
+        leave=storage.join(run, "leave.json"),
+        ledger=profile.ledger,
+        trackers=profile.trackers,
+    )
+
+
+def _line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else type(error).__name__
+
+
+def _fit(config: dict[str, Any], profile: Profile, workers: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="eagleray-train-") as folder:
+        TorchTrainer(
+            work,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers,
+                use_gpu=profile.device == "cuda",
+                resources_per_worker=worker_resources(profile),
+            ),
+            run_config=ray.train.RunConfig(
+                name="run",
+                storage_path=folder,
+                # The next attempt may have another number of workers, which is decided here.
+                failure_config=ray.train.FailureConfig(max_preemption_failures=0),
+                # The library runs ``work`` in a thread.
+                worker_runtime_env={"env_vars": ONE_ARENA},
+            ),
+        ).fit()

@@ -1,0 +1,221 @@
+"""How many workers an attempt has: a pure choice among what the cluster's nodes can hold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray.autoscaler.sdk import request_resources
+
+from cluster.profile import Profile
+from pipelines.core import UserError
+from pipelines.shards import storage
+
+Node = Mapping[str, float]
+"""Resources of a node by name, such as ``{"CPU": 8.0, "GPU": 1.0}``."""
+
+_LOOK = 5.0  # seconds between two looks at the cluster
+_SURE = 2  # looks in a row that must find room before a run is interrupted for it
+_FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run asks of a cluster.
+
+    Attributes:
+        batch: Global batch, which the workers must divide.
+        least: Fewest workers.
+        most: Most workers.
+        worker: Resources of a worker.
+        reading: Logical CPUs of a worker's readers, on any node.
+    """
+
+    batch: int
+    least: int
+    most: int
+    worker: Node
+    reading: float
+
+    @classmethod
+    def of(cls, profile: Profile, batch: int) -> Need:
+        """What a profile asks for."""
+        least = profile.workers if profile.min_workers is None else profile.min_workers
+        reading = profile.reader.tasks_ahead * profile.reader.cpus
+        return cls(batch, least, profile.workers, worker_resources(profile), reading)
+
+
+def worker_resources(profile: Profile) -> dict[str, float]:
+    """Resources of a training worker."""
+    gpus = {"GPU": 1.0} if profile.device == "cuda" else {}
+    return {"CPU": profile.cpus_per_worker, **gpus}
+
+
+def fitting(need: Need, nodes: Sequence[Node]) -> int:
+    """The most workers that these nodes hold, that divide the batch, within the bounds; 0 for none.
+
+    Args:
+        need: What is asked for.
+        nodes: What each node has.
+    """
+    room = sum(
+        min(int((node.get(name, 0.0) + _SLACK) / amount) for name, amount in need.worker.items())
+        for node in nodes
+    )
+    cpus = sum(node.get("CPU", 0.0) for node in nodes)
+    each = need.worker["CPU"] + need.reading
+    while room and room * each > cpus + _SLACK:
+        room -= 1
+    fits = [n for n in range(need.least, min(need.most, room) + 1) if need.batch % n == 0]
+    return max(fits, default=0)
+
+
+def choose(need: Need, whole: Sequence[Node], free: Sequence[Node], waited: float) -> int | None:
+    """Decide how many workers an attempt starts with, or None to look again later.
+
+    What is free is less than the whole while the last attempt is being cleared away, and
+    where others use the cluster: after a while what is free has to do.
+
+    Args:
+        need: What is asked for.
+        whole: What the nodes that stay have.
+        free: What of it is free.
+        waited: Seconds since the first look.
+    """
+    best, now = fitting(need, whole), fitting(need, free)
+    return now if now and (now >= best or waited >= _FREE) else None
+
+
+def cluster_nodes() -> tuple[list[Node], list[Node]]:
+    """What the connected cluster's nodes have, and what of it is free; without those that go."""
+    going = ray._private.state.state.get_draining_nodes() or {}
+    free = available_resources_per_node()
+    here = [n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in going]
+    return [n["Resources"] for n in here], [free.get(n["NodeID"], {}) for n in here]
+
+
+@contextmanager
+def demand(need: Need) -> Iterator[None]:
+    """Ask an autoscaler for room, where the number of workers may vary.
+
+    A fixed number asks for itself; a varying one asks for what there is room for.
+    """
+    if need.least == need.most:
+        yield
+        return
+    request_resources(bundles=[dict(need.worker)] * need.most)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
+
+
+def wait_for_workers(
+    need: Need,
+    patience: float,
+    say: Callable[[str], None],
+    look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes,
+) -> int:
+    """Wait until the cluster has room, and say for how many workers.
+
+    A fixed number is not waited for: Ray does that, and has an autoscaler make room.
+
+    Args:
+        need: What is asked for.
+        patience: Seconds to wait at most.
+        say: Tells the user that the run waits.
+        look: Looks at the cluster.
+
+    Raises:
+        UserError: There was no room in time.
+    """
+    if need.least == need.most:
+        return need.most
+    started, told = time.monotonic(), False
+    while True:
+        waited = time.monotonic() - started
+        whole, free = look()
+        found = choose(need, whole, free, waited)
+        if found is not None:
+            return found
+        if waited > patience:
+            raise UserError(
+                f"no room for {need.least} workers of {_text(need.worker)} and their readers "
+                f"in {patience:g} s; add nodes, or lower workers or min_workers in the profile"
+            )
+        if not told and waited > _FREE:
+            say(f"waiting for room for {need.least} to {need.most} workers")
+            told = True
+        time.sleep(min(_LOOK, 1.0))
+
+
+def _text(node: Node) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in node.items())
+
+
+class Growth:
+    """Asks a run with fewer workers than it might have to leave once there is room for more.
+
+    Args:
+        need: What is asked for.
+        workers: That it has.
+        url: File that asks its workers to commit and leave.
+        look: Looks at the cluster.
+        every: Seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        need: Need,
+        workers: int,
+        url: str,
+        look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes,
+        every: float = _LOOK,
+    ):
+        self._need, self._workers, self._url = need, workers, url
+        self._look, self._every = look, every
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="growth", daemon=True)
+
+    def __enter__(self) -> Growth:
+        storage.remove(self._url)
+        if self._workers < self._need.most:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        if self._workers < self._need.most:
+            self._thread.join()
+        storage.remove(self._url)
+
+    def _watch(self) -> None:
+        seen = 0
+        while not self._closed.wait(self._every):
+            whole, free = self._look()
+            seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
+            if seen >= _SURE:
+                storage.write_text(self._url, f'{{"workers": {self._workers}}}')
+                return
+
+
+def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node]) -> bool:
+    """Whether more workers would fit if these left: into what is free and what they give back.
+
+    Args:
+        need: What is asked for.
+        workers: That the run has.
+        whole: What the nodes have.
+        free: What of it is free.
+    """
+    taken = workers * need.worker["CPU"] + workers * need.reading
+    spare = sum(node.get("CPU", 0.0) for node in free)
+    total = spare + taken
+    more = fitting(need, whole)
+    return more > workers and more * (need.worker["CPU"] + need.reading) <= total + _SLACK

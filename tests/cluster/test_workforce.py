@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.profile import Profile
+from cluster.workforce import Growth, Need, Node, choose, fitting, grows, wait_for_workers
+from pipelines.core import ConfigError, UserError, validate
+
+CPU = {"CPU": 1.0}
+GPU = {"CPU": 1.0, "GPU": 1.0}
+
+
+def need(least: int = 1, most: int = 4, batch: int = 64, worker: Node = CPU) -> Need:
+    return Need(batch, least, most, worker, reading=0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "expected"),
+    [
+        (need(), [{"CPU": 8.0}], 4),
+        (need(), [{"CPU": 6.0}], 4),
+        (need(), [{"CPU": 3.0}], 2),
+        (need(), [{"CPU": 1.0}], 0),  # none is left for its readers
+        (need(), [], 0),
+        (need(), [{}], 0),
+        (need(), [{"CPU": 0.9}, {"CPU": 0.9}], 0),  # no node holds one
+        (need(), [{"CPU": 1.5}, {"CPU": 1.5}], 2),
+        (need(batch=64), [{"CPU": 4.6}], 2),  # three would not divide the batch
+        (need(batch=63), [{"CPU": 4.6}], 3),
+        (need(least=2), [{"CPU": 1.5}], 0),
+        (need(worker=GPU), [{"CPU": 32.0}], 0),
+        (need(worker=GPU), [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 8.0}], 2),
+        (need(worker=GPU), [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 8.0}], 4),
+    ],
+)
+def test_as_many_as_nodes_hold_and_the_batch_allows(
+    asked: Need, nodes: Sequence[Node], expected: int
+) -> None:
+    assert fitting(asked, nodes) == expected
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"CPU": st.floats(0, 20)}), max_size=5),
+    st.integers(1, 8),
+    st.integers(0, 8),
+    st.integers(1, 96),
+)
+def test_what_fits_is_within_bounds_and_more_nodes_never_hold_fewer(
+    nodes: list[Node], least: int, more: int, batch: int
+) -> None:
+    asked = need(least, least + more, batch)
+    found = fitting(asked, nodes)
+    assert found == 0 or (least <= found <= least + more and batch % found == 0)
+    assert found * 1.5 <= sum(node["CPU"] for node in nodes) + 1e-5
+    assert fitting(asked, [*nodes, {"CPU": 4.0}]) >= found
+
+
+@pytest.mark.parametrize(
+    ("whole", "free", "waited", "expected"),
+    [
+        ([{"CPU": 6.0}], [{"CPU": 6.0}], 0, 4),
+        ([{"CPU": 6.0}], [{"CPU": 3.0}], 0, None),  # the last attempt is being cleared away
+        ([{"CPU": 6.0}], [{"CPU": 3.0}], 31, 2),  # somebody else keeps it
+        ([{"CPU": 3.0}], [{"CPU": 3.0}], 0, 2),
+        ([{"CPU": 6.0}], [{"CPU": 0.0}], 31, None),
+        ([], [], 31, None),
+    ],
+)
+def test_an_attempt_starts_with_what_is_free_once_that_is_all_there_is(
+    whole: Sequence[Node], free: Sequence[Node], waited: float, expected: int | None
+) -> None:
+    assert choose(need(), whole, free, waited) == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "whole", "free", "expected"),
+    [
+        (1, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 1.5}], True),
+        (2, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 0.0}], False),
+        (1, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 0.5}], False),  # others use it
+        (2, [{"CPU": 4.5}], [{"CPU": 1.5}], False),  # three would not divide the batch
+    ],
+)
+def test_a_run_grows_only_into_what_is_free(
+    workers: int, whole: Sequence[Node], free: Sequence[Node], expected: bool
+) -> None:
+    assert grows(need(), workers, whole, free) is expected
+
+
+def test_a_fixed_number_is_left_to_ray() -> None:
+    def look() -> tuple[list[Node], list[Node]]:
+        raise AssertionError("not looked at")
+
+    assert wait_for_workers(need(3, 3), 0.0, print, look) == 3
+
+
+def test_waiting_ends_in_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"no room for 2 workers of 1 CPU .* lower workers or min"):
+        wait_for_workers(need(2), 0.0, print, lambda: ([], []))
+
+
+def test_growth_asks_the_workers_to_leave_and_cleans_up(tmp_path: Path) -> None:
+    url = tmp_path / "leave.json"
+    url.write_text("left over")
+    room: tuple[list[Node], list[Node]] = ([{"CPU": 3.0}], [{"CPU": 1.5}])
+    with Growth(need(), 1, str(url), lambda: room, every=0.01):
+        deadline = time.monotonic() + 10
+        while not url.exists() or "workers" not in url.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert not url.exists()
+
+
+def test_a_full_run_never_looks(tmp_path: Path) -> None:
+    looks: list[int] = []
+
+    def look() -> tuple[list[Node], list[Node]]:
+        looks.append(1)
+        return [], []
+
+    with Growth(need(), 4, str(tmp_path / "leave.json"), look, every=0.001):
+        time.sleep(0.05)
+    assert not looks
+
+
+def test_what_a_profile_asks_for() -> None:
+    fixed = Need.of(Profile(workers=2), 64)
+    assert (fixed.least, fixed.most) == (2, 2)
+    elastic = Need.of(Profile(workers=4, min_workers=1, device="cuda"), 64)
+    assert (elastic.least, elastic.most) == (1, 4)
+    assert elastic.worker == {"CPU": 1.0, "GPU": 1.0}
+    assert elastic.reading == 0.5
+    with pytest.raises(ConfigError, match="min_workers: 3 is more than workers, 2"):
+        validate(Profile, {"workers": 2, "min_workers": 3}, "profile")

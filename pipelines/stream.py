@@ -26,6 +26,7 @@ from ray.data.block import BlockMetadata
 from pipelines.core import Config
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Rows, Share, cut
+from pipelines.shards import storage
 
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _BLINK = 0.02  # seconds; short against the time that a read task takes
@@ -50,6 +51,7 @@ class ReaderConfig(Config):
             readers would run ahead until the object store is full.
         patience: Seconds that a reader may work on one batch before it counts as
             stalled and is replaced.
+        outage: Seconds that an object store may be down before reading gives up.
     """
 
     batches_per_task: int = Field(default=8, ge=1)
@@ -58,6 +60,7 @@ class ReaderConfig(Config):
     cpus: float = Field(default=0.25, ge=0)
     memory: int = Field(default=256 << 20, ge=1 << 20)
     patience: float = Field(default=300.0, gt=0)
+    outage: float = Field(default=120.0, ge=0)
 
     @property
     def deadline(self) -> float:
@@ -120,6 +123,7 @@ def _load(reference: ray.ObjectRef) -> Reader:
 
 def _read(reference: ray.ObjectRef, part: Rows, config: ReaderConfig) -> Iterator[pa.Table]:
     keep_freed_memory()
+    storage.persist(config.outage)
     tables = _load(reference).read(part, config.threads)
     while True:
         # Ends the process even where the library that hangs holds the interpreter's lock;

@@ -14,10 +14,11 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 
@@ -27,6 +28,8 @@ from trainers.core.collective import gather_objects, world
 from trainers.core.engine import Engine
 
 MANIFEST, STATE, MODEL, ENGINE = "manifest.json", "state.json", "model.safetensors", "engine"
+Files = Mapping[str, Mapping[str, str | int]]
+"""SHA-256 and size of files by name."""
 _FULL = 1 << 24  # bytes free below which a failed write means a full disk
 _NAME = re.compile(r"\d{12}")
 _FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
@@ -147,8 +150,25 @@ def latest(run: str) -> Commit | None:
     return commit_at(run, found[-1]) if found else None
 
 
-def commit(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> Commit:
-    """Write a checkpoint; every worker calls it with the same arguments.
+@dataclass(frozen=True)
+class Staged:
+    """A checkpoint as this worker holds it on its own disk, before any of it counts.
+
+    Attributes:
+        commit: What it will be.
+        manifest: The manifest's text.
+        parts: Every worker's files, in the order of ranks.
+        folder: This worker's files.
+    """
+
+    commit: Commit
+    manifest: str
+    parts: Sequence[Files]
+    folder: Path
+
+
+def stage(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> Staged:
+    """Write this worker's part to its disk; training may go on afterwards. Every worker calls it.
 
     Args:
         run: The run's URL.
@@ -157,42 +177,99 @@ def commit(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> 
         texts: Further files by name: the recipe, the tokenizer.
 
     Raises:
-        StorageError: This worker could not write. The half-written checkpoint
-            has no manifest and is never chosen.
+        StorageError: This worker could not write.
     """
     url = storage.join(run, "checkpoints", name_of(state.samples))
+    with _nothing_lost(), storage.explained(url):
+        folder = Path(tempfile.mkdtemp(prefix="part-", dir=_staging(url)))
+        try:
+            parts = gather_objects(_write_part(folder, engine, state, texts))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+    files = {name: entry for part in parts for name, entry in part.items()}
+    manifest = json.dumps({"samples": state.samples, "files": files}, indent=1, sort_keys=True)
+    digests = {name: (str(entry["sha256"]), int(entry["size"])) for name, entry in files.items()}
+    made = Commit(url, state.samples, hashlib.sha256(manifest.encode()).hexdigest(), digests)
+    return Staged(made, manifest, parts, folder)
+
+
+def publish(staged: Staged, rank: int, patience: float = 3600.0) -> None:
+    """Move this worker's part into the run; worker 0 then waits for the others', and completes it.
+
+    Not collective, so that it may run beside training.
+
+    Args:
+        staged: What ``stage`` made.
+        rank: Of this worker.
+        patience: Seconds that worker 0 waits for the others.
+
+    Raises:
+        StorageError: This worker could not write, or another one did not in time. The half-written
+            checkpoint has no manifest and is never chosen.
+    """
+    url = staged.commit.url
     try:
-        files: dict[str, dict[str, Any]] = {}
-        for part in gather_objects(_write_part(url, engine, state, texts)):
-            files |= part
-        content = {"samples": state.samples, "files": files}
-        manifest = json.dumps(content, indent=1, sort_keys=True)
-        if world()[0] == 0:
-            storage.write_text(storage.join(url, MANIFEST), manifest)
+        with _nothing_lost():
+            for name in staged.parts[rank]:
+                storage.move_in(staged.folder / name, storage.join(url, name))
+            if rank:
+                storage.write_text(_mark(url, rank), _digest(staged.parts[rank]))
+                return
+            others = range(1, len(staged.parts))
+            deadline = time.monotonic() + patience
+            for other in others:
+                _await(_mark(url, other), _digest(staged.parts[other]), deadline)
+            storage.write_text(storage.join(url, MANIFEST), staged.manifest)
+            for other in others:
+                storage.remove(_mark(url, other))
+    finally:
+        shutil.rmtree(staged.folder)
+
+
+def _mark(url: str, rank: int) -> str:
+    return storage.join(url, f"part-{rank:05d}.sha256")
+
+
+def _digest(part: Files) -> str:
+    """Of a worker's files: a mark that an earlier attempt left says the same of the same files."""
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _await(url: str, text: str, deadline: float) -> None:
+    pause = 0.01
+    while not (storage.exists(url) and storage.read_text(url) == text):
+        if time.monotonic() > deadline:
+            raise StorageError(f"{url}: another worker's part of the checkpoint never came")
+        time.sleep(pause)
+        pause = min(1.0, 2 * pause)
+
+
+@contextmanager
+def _nothing_lost() -> Iterator[None]:
+    try:
+        yield
     except StorageError as error:
         raise StorageError(f"{error}; nothing is lost up to the last commit") from None
-    digests = {name: (entry["sha256"], entry["size"]) for name, entry in files.items()}
-    return Commit(url, state.samples, hashlib.sha256(manifest.encode()).hexdigest(), digests)
 
 
-def _write_part(
-    url: str, engine: Engine, state: State, texts: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
+def _write_part(folder: Path, engine: Engine, state: State, texts: Mapping[str, str]) -> Files:
     weights = engine.weights()
-    with (
-        storage.explained(url),
-        tempfile.TemporaryDirectory(prefix="part-", dir=_staging(url)) as name,
-    ):
-        folder = Path(name)
-        (folder / ENGINE).mkdir()
-        _save_engine(engine, folder / ENGINE)
-        if world()[0] == 0:
-            whole = {name: value.contiguous().cpu() for name, value in weights.items()}
-            save_file(whole, folder / MODEL)
-            for file, text in {STATE: state.model_dump_json(indent=1), **texts}.items():
-                (folder / file).write_text(text, encoding="utf-8")
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        return {str(path.relative_to(folder)): _put(path, folder, url) for path in paths}
+    (folder / ENGINE).mkdir()
+    _save_engine(engine, folder / ENGINE)
+    if world()[0] == 0:
+        whole = {name: value.contiguous().cpu() for name, value in weights.items()}
+        save_file(whole, folder / MODEL)
+        for file, text in {STATE: state.model_dump_json(indent=1), **texts}.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): _entry(path) for path in paths}
+
+
+def _entry(path: Path) -> dict[str, str | int]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"sha256": digest, "size": path.stat().st_size}
 
 
 def _staging(url: str) -> str | None:
@@ -212,11 +289,3 @@ def _save_engine(engine: Engine, folder: Path) -> None:
         if shutil.disk_usage(folder).free < _FULL:
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
-
-
-def _put(path: Path, folder: Path, url: str) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    entry = {"sha256": digest, "size": path.stat().st_size}
-    storage.move_in(path, storage.join(url, str(path.relative_to(folder))))
-    return entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,8 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from pipelines.shards.quarantine import write_quarantine
-from trainers.checkpoint import Place, State, commit, latest
+from trainers.behind import Behind
+from trainers.checkpoint import Place, Staged, State, latest, publish, stage
 from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine
 from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
@@ -71,7 +73,7 @@ class RunHooks:
         self._texts = {RECIPE: job.recipe.to_yaml()}
         if tokenizer:
             self._texts[TOKENIZER] = tokenizer.to_json()
-        self._sink = FileSink(job.run)
+        self._sink, self._behind = FileSink(job.run), Behind()
         self._resumed = samples > 0
         self._trackers: list[Tracker] = []
         if engine.rank == 0:
@@ -94,13 +96,22 @@ class RunHooks:
             tracker.log(metrics, samples=samples)
 
     def leaves(self) -> bool:
-        """Whether all workers leave after this step."""
+        """Whether all workers leave after this step.
+
+        Raises:
+            StorageError: The last commit could not be written.
+        """
+        self._behind.check()
         return self._leaving.agreed()
 
     def commit(
         self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
     ) -> float:
-        """Commit, file the quarantine, and ask for evaluations."""
+        """Take a commit down; writing it to the run, and what follows from it, goes on behind.
+
+        Returns:
+            Seconds of waiting for the last one to be written and its evaluations to be asked for.
+        """
         job, recipe = self._job, self._job.recipe
         state = State(
             samples=samples,
@@ -115,35 +126,42 @@ class RunHooks:
             tracker.flush()
         if self._delivered:
             self._delivered.write(job.run, samples)
-        made = commit(job.run, self._engine, state, self._texts)
+        staged = stage(job.run, self._engine, state, self._texts)
         everyone = [fault for part in gather_objects(faults) for fault in part]
         ray.train.report({"samples": samples, **vars(clock)})
-        if self._engine.rank:
-            return 0.0
-        write_quarantine(quarantine_url(job.run), everyone)
         started = time.perf_counter()
-        if recipe.evaluations and judged:
+        self._behind.start(partial(self._publish, staged, everyone, judged))
+        return time.perf_counter() - started
+
+    def _publish(self, staged: Staged, faults: list[dict[str, Any]], judged: bool) -> None:
+        job, made = self._job, staged.commit
+        publish(staged, self._engine.rank)
+        if self._engine.rank:
+            return
+        write_quarantine(quarantine_url(job.run), faults)
+        if job.recipe.evaluations and judged:
             self._sink.submit(
                 EvaluationRequest(
                     run=job.run,
                     folder=job.folder,
                     checkpoint=made.url,
                     digest=made.digest,
-                    samples=samples,
-                    evaluations=tuple(EVALUATIONS.dump(e) for e in recipe.evaluations),
+                    samples=made.samples,
+                    evaluations=tuple(EVALUATIONS.dump(e) for e in job.recipe.evaluations),
                 )
             )
-        asking = time.perf_counter() - started
         prune(job.run, job.keep)
-        return asking
 
     def finish(self, clock: Clock) -> None:
-        """Keep where the time went."""
+        """See the last commit completed, and keep where the time went."""
+        self._behind.join()
         if self._engine.rank == 0:
             storage.write_text(_clock_url(self._job.run), json.dumps(vars(clock)))
 
     def close(self) -> None:
-        """Write what trackers hold back."""
+        """Let the last commit be completed, and write what trackers hold back."""
+        with contextlib.suppress(Exception):
+            self._behind.join()
         for tracker in self._trackers:
             with contextlib.suppress(Exception):  # the run's own error matters more
                 tracker.close()

@@ -53,7 +53,7 @@ class Hooks(Protocol):
     def commit(
         self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
     ) -> float:
-        """Make a checkpoint, evaluated or not; returns the seconds that asking for that took."""
+        """Make a checkpoint, evaluated or not; returns the seconds of waiting for the last one."""
         ...
 
     def leaves(self) -> bool:

@@ -42,8 +42,8 @@ class Clock:
         train: From the first batch to the last, commits and waiting included.
         wait: Waiting for data after the first batch.
         first_wait: Waiting for the first batch.
-        commit: Making commits, asking for evaluations included.
-        evaluation: Asking for evaluations.
+        commit: Making commits.
+        evaluation: Of that, waiting for the last one to be written and its evaluations asked for.
     """
 
     train: float = 0.0

@@ -40,6 +40,7 @@ def work(config: dict[str, Any]) -> None:
     """
     job = Job.model_validate(config["job"])
     recipe = job.recipe
+    storage.persist(job.reader.outage)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()

@@ -21,6 +21,7 @@ from pipelines.shards.storage_faults import (
     call,
     explained,
     pauses,
+    persist,
     retried,
     told,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "move_in",
     "names",
     "open_read",
+    "persist",
     "read_bytes",
     "read_ranges",
     "read_tail",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import posixpath
 import random
 import time
@@ -20,6 +21,8 @@ from pipelines.shards.storage_secrets import redact
 T = TypeVar("T")
 
 RETRIES = 7
+_LONGEST = 8.0  # seconds between two tries
+_persistence = 0.0
 PATIENCE = 256 << 20  # a listing has many pages: it may take as long as so many bytes
 _CLIENTS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
 _LASTING = {
@@ -63,9 +66,26 @@ def passing(error: Exception) -> bool:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, with jitter."""
-    for attempt in range(RETRIES):
-        yield 0.075 * 2**attempt * (0.5 + random.random())
+    """Seconds to wait before each further try: doubling, with jitter, as often as is wanted."""
+    waited = 0.0
+    for attempt in itertools.count():
+        if attempt >= RETRIES and waited >= _persistence:
+            return
+        pause = min(_LONGEST, 0.075 * 2 ** min(attempt, 16)) * (0.5 + random.random())
+        waited += pause
+        yield pause
+
+
+def persist(seconds: float) -> None:
+    """Have this process try for as long as an object store may be down, instead of some seconds.
+
+    Whoever mistyped an address wants to be told at once, a run on many machines does not.
+
+    Args:
+        seconds: To wait at least between tries, all together, before a fault is told.
+    """
+    global _persistence
+    _persistence = seconds
 
 
 def retried(act: Callable[[], T]) -> T:

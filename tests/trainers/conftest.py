@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from pipelines.core.batch import Batch
 from pipelines.reader import DataConfig, Reader, Share, open_source
 from pipelines.stream import ReaderConfig, stream_here
 from pipelines.views import ViewBuilder
+from trainers.checkpoint import Commit, State, publish, stage
+from trainers.core.engine import Engine
 from trainers.core.objective import Objective
 from trainers.recipe import Recipe, parse_recipe
 
@@ -72,3 +76,10 @@ def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> 
 @pytest.fixture
 def recipe() -> Recipe:
     return small_recipe()
+
+
+def make_commit(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> Commit:
+    """One worker's checkpoint, complete."""
+    staged = stage(run, engine, state, texts)
+    publish(staged, 0)
+    return staged.commit

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,18 +11,21 @@ import torch
 
 from pipelines.core import StorageError
 from pipelines.shards import storage
-from tests.trainers.conftest import SMALL_TOWERS, random_batch
+from tests.trainers.conftest import SMALL_TOWERS, make_commit, random_batch
+from trainers import checkpoint
 from trainers.checkpoint import (
     MANIFEST,
     MODEL,
     Commit,
     Place,
+    Staged,
     State,
-    commit,
     commit_at,
     committed,
     latest,
     open_commit,
+    publish,
+    stage,
 )
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import Surroundings
@@ -49,7 +55,9 @@ def state(samples: int) -> State:
 
 
 def make(run: Path | str, samples: int, an_engine: TorchEngine | None = None) -> Commit:
-    return commit(str(run), an_engine or engine(), state(samples), {"recipe.yaml": "name: x\n"})
+    return make_commit(
+        str(run), an_engine or engine(), state(samples), {"recipe.yaml": "name: x\n"}
+    )
 
 
 def test_what_is_committed_comes_back(tmp_path: Path) -> None:
@@ -181,3 +189,39 @@ def test_commits_go_to_any_filesystem() -> None:
     make(run, 64)
     assert committed(run) == [64]
     assert commit_at(run, 64).state().samples == 64
+
+
+def _of_two(run: Path, samples: int, monkeypatch: pytest.MonkeyPatch) -> list[Staged]:
+    """What each of two workers stages."""
+    found = []
+    for rank in range(2):
+        monkeypatch.setattr(checkpoint, "world", lambda rank=rank: (rank, 2))
+        found.append(stage(str(run), engine(rank), state(samples), {}))
+    return found
+
+
+def test_a_checkpoint_counts_once_every_workers_part_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = _of_two(tmp_path, 64, monkeypatch)
+    (other.folder / "engine" / "torch.pt").rename(other.folder / "engine" / "other.pt")
+    parts = [dict(mine.parts[0]), {"engine/other.pt": other.parts[0]["engine/torch.pt"]}]
+    mine, other = replace(mine, parts=parts), replace(other, parts=parts)
+    url = storage.join(mine.commit.url, "part-00001.sha256")
+    storage.write_text(url, "of an attempt that died")
+    first = threading.Thread(target=publish, args=(mine, 0))
+    first.start()
+    time.sleep(0.1)
+    assert committed(str(tmp_path)) == []
+    publish(other, 1)
+    first.join()
+    assert committed(str(tmp_path)) == [64]
+    assert not storage.exists(url)
+
+
+def test_a_part_that_never_comes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, _ = _of_two(tmp_path, 64, monkeypatch)
+    lonely = replace(mine, parts=[*mine.parts, {"engine/other.pt": {"sha256": "0", "size": 1}}])
+    with pytest.raises(StorageError, match="part of the checkpoint never came"):
+        publish(lonely, 0, patience=0.05)
+    assert committed(str(tmp_path)) == []

@@ -8,9 +8,9 @@ import torch
 
 from pipelines.core import StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
-from tests.trainers.conftest import SMALL_TOWERS, small_recipe
+from tests.trainers.conftest import SMALL_TOWERS, make_commit, small_recipe
 from tests.trainers.test_checkpoint import state
-from trainers.checkpoint import MANIFEST, Commit, commit, open_commit
+from trainers.checkpoint import MANIFEST, Commit, open_commit
 from trainers.core.engine import OptimizerConfig
 from trainers.model import Model, build_objective, load_model
 from trainers.recipe import Recipe
@@ -27,7 +27,7 @@ def committed_model(run: Path, recipe: Recipe) -> Commit:
         texts["tokenizer.json"] = tokenizer.to_json()
     objective = build_objective(recipe, tokenizer)
     engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"))
-    return commit(str(run), engine, state(16), texts)
+    return make_commit(str(run), engine, state(16), texts)
 
 
 def images(count: int = 5) -> np.ndarray:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trainers.conftest import small_recipe
-from trainers.checkpoint import State, commit, committed
+from tests.trainers.conftest import make_commit, small_recipe
+from trainers.checkpoint import State, committed
 from trainers.core.engine import OptimizerConfig
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult, Outcome
 from trainers.core.objective import Surroundings
@@ -75,7 +75,7 @@ def run(tmp_path: Path) -> str:
         state = State(
             samples=samples, cursors=(), clock={}, world_size=1, zero_stage=0, recipe="r", data="d"
         )
-        made = commit(url, engine, state, {"recipe.yaml": small_recipe().to_yaml()})
+        made = make_commit(url, engine, state, {"recipe.yaml": small_recipe().to_yaml()})
         request = EvaluationRequest(
             run=url,
             folder="/",

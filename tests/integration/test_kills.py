@@ -1,0 +1,77 @@
+"""A run that is killed again and again ends as one that never was, to the last bit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from cluster.profile import load_profile
+from cluster.session import Session
+from tests.integration.conftest import lines_of, tar_recipe
+from tests.integration.test_run import train_here
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+KILLS = 20
+
+
+def _grown(out: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next line of metrics; whether one came before the run ended."""
+    before = len(lines_of(out)) if (out / "metrics.jsonl").exists() else 0
+    deadline = time.monotonic() + 120
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "no step in two minutes"
+        # A new attempt drops the lines after its commit, so that fewer is news as well.
+        if (out / "metrics.jsonl").exists() and len(lines_of(out)) != before:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _workers() -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if words.startswith("ray::") and "TrainWorker" in words:
+            yield process
+
+
+@pytest.mark.timeout(1500)
+def test_killed_at_twenty_moments_it_has_the_losses_of_a_run_that_was_not(
+    ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    recipe = tar_recipe(tars, samples=24_000, commit_every=480, log_every=1)
+    train_here(recipe, load_profile("laptop", ("workers=2",)), tmp_path / "whole")
+    out = tmp_path / "run"
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "profile.yaml").write_text("workers: 2\nrestarts: 100\n")
+    line = [
+        *(sys.executable, "-m", "cluster", "train", str(tmp_path / "recipe.yaml")),
+        *("--profile", str(tmp_path / "profile.yaml"), "--out", str(out)),
+        *("--cluster", ray.get_runtime_context().gcs_address),
+    ]
+    draw = random.Random(0)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(line, stdout=quiet, stderr=quiet)
+    for number in range(KILLS):
+        assert _grown(out, process), f"it ended after {number} kills"
+        time.sleep(draw.uniform(0, 0.8))
+        if draw.random() < 0.5:
+            process.kill()
+            process.wait()
+            process = subprocess.Popen(line, stdout=quiet, stderr=quiet)
+        else:
+            draw.choice(list(_workers())).send_signal(signal.SIGKILL)
+    assert process.wait(timeout=600) == 0
+    whole, parts = lines_of(tmp_path / "whole"), lines_of(out)
+    assert len(whole) == 1500
+    assert [(x["samples"], x["loss"], x["grad_norm"]) for x in parts] == [
+        (x["samples"], x["loss"], x["grad_norm"]) for x in whole
+    ]

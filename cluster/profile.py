@@ -11,7 +11,7 @@ from pipelines.core import Config, ConfigError, nearest, validate
 from pipelines.core.config import load_yaml
 from pipelines.shards import storage
 from pipelines.stream import ReaderConfig
-from trainers.core.engine import EngineConfig
+from trainers.core.engine import EngineConfig, check_together
 from trainers.recipe import Recipe, override
 from trainers.retention import Retention
 from trainers.trackers import TRACKERS
@@ -108,8 +108,10 @@ def check_fit(recipe: Recipe, profile: Profile) -> None:
     """Refuse a profile that a recipe cannot run on.
 
     Raises:
-        ConfigError: The worker count does not divide the global batch.
+        ConfigError: The worker count does not divide the global batch, or the optimizer
+            does not work under the ZeRO stage.
     """
+    check_together(recipe.optimizer, profile.engine)
     batch, workers = recipe.global_batch, profile.workers
     if batch % workers:
         divisors = [n for n in range(1, batch + 1) if batch % n == 0]

@@ -13,8 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipelines.core.batch import Batch
-from trainers.core.engine import EngineConfig, OptimizerConfig, StepOutput, parameter_groups
-from trainers.core.objective import Objective
+from trainers.blocks import checkpoint_blocks, compile_parts
+from trainers.core.engine import EngineConfig, OptimizerConfig, StepOutput
+from trainers.core.objective import LossOutput, Objective
+from trainers.ema import Averages
+from trainers.loss_scale import LossScale
+from trainers.optimizers import build_optimizer, set_rate
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -24,7 +28,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations inside the library, at import
     import deepspeed
 
-    from trainers.deepspeed_state import load_state, save_state
+    from trainers.deepspeed_state import Trained, load_state, save_state
+
+_FORMATS = {"fp32": "bfloat16", "bf16": "bfloat16", "fp16": "float16"}  # of autocast, where on
 
 
 class DeepSpeedEngine:
@@ -32,8 +38,8 @@ class DeepSpeedEngine:
 
     Args:
         objective: What to train; its parameters are broadcast from worker 0.
-        optimizer: AdamW's settings and the clipping norm.
-        config: Stage and precision.
+        optimizer: What updates it, how fast, and the average of its weights.
+        config: Stage, precision, and what is spared of memory.
         local_batch: Samples of a step on this worker.
         device: Where to train.
     """
@@ -54,16 +60,32 @@ class DeepSpeedEngine:
         if device.type == "cpu":
             # Gloo does the communication; the library's own operator would need a compiler.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        groups = parameter_groups(objective, optimizer.weight_decay)
-        adamw = torch.optim.AdamW(
-            groups, lr=optimizer.learning_rate, betas=optimizer.betas, eps=optimizer.eps
-        )
+        if config.checkpoint_activations:
+            checkpoint_blocks(objective)
+        if config.compile:
+            compile_parts(objective, device)
+        host = torch.device("cpu") if config.offload.optimizer == "cpu" else device
         self._engine = deepspeed.initialize(
             model=objective,
-            optimizer=adamw,
+            optimizer=build_optimizer(objective, optimizer, host),
             config=self._settings(local_batch),
             dist_init_required=False,
         )[0]
+        self._scale = LossScale() if config.precision == "fp16" else None
+        self._last_norm = torch.zeros((), device=device)
+        self._take_over_scaling()
+        decay = optimizer.ema
+        self._averages = None if decay is None else Averages(objective, decay, device)
+
+    def _take_over_scaling(self) -> None:
+        # The library's scalers for autocast look at each worker's shards alone, clip by the
+        # scaled norm, and are never told of an overflow.
+        if self._clips_itself:
+            self._engine.torch_autocast_z0_gradscaler = None
+            return
+        self._engine.optimizer.torch_autocast_gradscaler = None
+        if self._scale:
+            self._engine.optimizer.loss_scaler = self._scale
 
     @property
     def _clips_itself(self) -> bool:
@@ -75,13 +97,19 @@ class DeepSpeedEngine:
             "train_micro_batch_size_per_gpu": local_batch,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": 0.0 if self._clips_itself else self._clip,
-            "zero_optimization": {"stage": self._config.zero_stage},
+            "zero_optimization": {
+                "stage": self._config.zero_stage,
+                "offload_optimizer": {"device": self._config.offload.optimizer},
+                "offload_param": {"device": self._config.offload.parameters},
+            },
             "zero_allow_untested_optimizer": True,
-            # Not the library's bf16 section: it has inputs cast by the caller, and keeps losses in
-            # bf16; under autocast weights, moments, norms and losses stay in fp32.
+            # Torch's fused AdamW is as good on a CPU, and needs no compiler.
+            "zero_force_ds_cpu_optimizer": False,
+            # Not the library's bf16 and fp16 sections: they have inputs cast by the caller, and
+            # keep losses in that format; under autocast all but products stays in fp32.
             "torch_autocast": {
-                "enabled": self._config.precision == "bf16",
-                "dtype": "bfloat16",
+                "enabled": self._config.precision != "fp32",
+                "dtype": _FORMATS[self._config.precision],
             },
             "steps_per_print": 1 << 60,
         }
@@ -89,18 +117,38 @@ class DeepSpeedEngine:
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
         output = self._engine(batch)
-        self._engine.backward(output.loss)
+        scaled = self._scale.scale_loss if self._scale and self._clips_itself else _unscaled
+        self._engine.backward(scaled(output.loss))
         norm = self._clip_here() if self._clips_itself else None
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self._engine.optimizer, learning_rate)
         self._engine.step()
         if norm is None:
             norm = torch.as_tensor(self._engine.get_global_grad_norm() or 0.0)
-        return StepOutput(output, norm)
+        if self._averages:
+            self._averages.update()
+        return self._settle(self._scale, output, norm) if self._scale else StepOutput(output, norm)
 
     def _clip_here(self) -> Tensor:
         limit = self._clip or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
+        if self._scale:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, 1 / self._scale.cur_scale)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if self._scale and not norm.isfinite():
+            for parameter in parameters:
+                parameter.grad = None  # so that the update passes it by
+        return norm
+
+    def _settle(self, scale: LossScale, output: LossOutput, norm: Tensor) -> StepOutput:
+        """Adapt the loss's scale, and tell an overflow from a gradient that is really infinite."""
+        overflow = not norm.isfinite()
+        if not overflow or scale.cur_scale == 1:
+            self._last_norm = norm
+        scale.settle(overflow)
+        counted = torch.tensor(float(overflow), device=output.loss.device)
+        output = LossOutput(output.loss, {**output.metrics, "overflow": counted})
+        return StepOutput(output, self._last_norm)
 
     def mean(self, values: Tensor) -> Tensor:
         """Average over workers, in place."""
@@ -108,17 +156,32 @@ class DeepSpeedEngine:
         return values.div_(self.world_size)
 
     def weights(self) -> dict[str, Tensor]:
-        """All parameters and buffers, whole, on worker 0; every worker must call it."""
+        """All parameters and buffers, whole, on worker 0; every worker must call it.
+
+        Where weights are averaged, they are the averages.
+        """
         if self._config.zero_stage < 3:
-            return dict(self.objective.state_dict())
+            return self._whole()
         parameters = list(self.objective.parameters())
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
-            return {name: value.clone() for name, value in self.objective.state_dict().items()}
+            return {name: value.clone() for name, value in self._whole().items()}
+
+    def _whole(self) -> dict[str, Tensor]:
+        averages = self._averages
+        return averages.weights(self.objective) if averages else dict(self.objective.state_dict())
+
+    @property
+    def _trained(self) -> Trained:
+        return Trained(self.objective, self._engine.optimizer, self._averages, self._scale)
 
     def save(self, folder: Path) -> None:
         """Write this worker's part of weights, moments and buffers; every worker must call it."""
-        save_state(self.objective, self._engine.optimizer, self.rank, self.world_size, folder)
+        save_state(self._trained, self.rank, self.world_size, folder)
 
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote, on any number of workers and under any ZeRO stage."""
-        load_state(self.objective, self._engine.optimizer, self.rank, folder)
+        load_state(self._trained, self.rank, folder)
+
+
+def _unscaled(loss: Tensor) -> Tensor:
+    return loss

@@ -2,17 +2,18 @@
 
 The library's own checkpoints hold each worker's partitions and are pickled. Here every worker
 writes some of the whole tensors, as safetensors, so that nothing is unpickled and nothing has to be
-converted. Of a parameter there are ``weight`` (in fp32), ``exp_avg`` and ``exp_avg_sq``.
+converted. Of a parameter there are ``weight`` (in fp32), its optimizer's moments by their names
+(``exp_avg``, ``exp_avg_sq``; ``momentum_buffer``), and ``average`` where weights are averaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from deepspeed.runtime.zero import GatheredParameters
 from deepspeed.utils import (
     safe_get_full_fp32_param,
@@ -27,52 +28,80 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.core import StorageError
+from trainers.ema import Averages, shard_of
+from trainers.loss_scale import LossScale
+from trainers.optimizers import ADAM, prepare, updates
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-_STEP = "step"
+_STEP, _AVERAGED, _SCALE = "step", "averaged", "loss_scale"
 
 
-def save_state(objective: nn.Module, optimizer: Any, rank: int, workers: int, folder: Path) -> None:
+@dataclass(frozen=True)
+class Trained:
+    """What has a state.
+
+    Attributes:
+        objective: What is trained.
+        optimizer: The library's optimizer: that of ``build_optimizer``, or what wraps it.
+        averages: Of its weights, if there are.
+        scale: Of its loss, in fp16.
+    """
+
+    objective: nn.Module
+    optimizer: Any
+    averages: Averages | None = None
+    scale: LossScale | None = None
+
+
+def save_state(trained: Trained, rank: int, workers: int, folder: Path) -> None:
     """Write this worker's share of the state; every worker must call it.
 
     Args:
-        objective: What is trained.
-        optimizer: The library's optimizer: AdamW, or what wraps it.
+        trained: Whose state it is.
         rank: Of this worker.
         workers: How many there are.
         folder: Where to.
     """
-    _link(optimizer)
+    _link(trained.optimizer)
     mine = {
         name: value.detach().to("cpu", copy=True).contiguous()
-        for place, (name, value) in enumerate(_collect(objective, optimizer))
+        for place, (name, value) in enumerate(_collect(trained))
         if place % workers == rank
     }
     save_file(mine, folder / f"state-{rank:05d}.safetensors")
 
 
-def _collect(objective: nn.Module, optimizer: Any) -> Iterator[tuple[str, Tensor]]:
+def _collect(trained: Trained) -> Iterator[tuple[str, Tensor]]:
     """Name every tensor of the state, whole; gathering is collective, so nothing is left out."""
+    objective, optimizer = trained.objective, trained.optimizer
+    moments = _moments(optimizer)
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             with GatheredParameters([parameter]):
                 yield f"weight/{name}", parameter.data
             continue
         yield f"weight/{name}", _whole(parameter, optimizer, None)
-        for moment in _MOMENTS:
+        for moment in moments.get(id(parameter), ADAM):
             yield f"{moment}/{name}", _whole(parameter, optimizer, moment)
     for name, buffer in _buffers(objective):
         yield f"buffer/{name}", buffer
-    yield _STEP, _base(optimizer).state[_flats(optimizer)[0]][_STEP].reshape(1)
+    yield _STEP, updates(_base(optimizer))
+    if trained.averages:
+        for name in trained.averages.names:
+            yield f"average/{name}", trained.averages.whole(name)
+        yield _AVERAGED, torch.tensor([trained.averages.updates])
+    if trained.scale:
+        yield _SCALE, torch.tensor(trained.scale.state, dtype=torch.float64)
 
 
-def load_state(objective: nn.Module, optimizer: Any, rank: int, folder: Path) -> None:
+def load_state(trained: Trained, rank: int, folder: Path) -> None:
     """Read what any number of workers wrote under any stage; every worker must call it.
 
     Raises:
         StorageError: A tensor is missing, or not of its parameter's shape.
     """
     parts = Parts(folder)
+    objective, optimizer = trained.objective, trained.optimizer
+    moments = _moments(optimizer)
     _prepare(optimizer, parts.take(_STEP, (1,)))
     for name, parameter in objective.named_parameters():
         shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
@@ -83,10 +112,24 @@ def load_state(objective: nn.Module, optimizer: Any, rank: int, folder: Path) ->
         if not parameter.requires_grad:
             continue
         _put(parameter, optimizer, None, weight, rank)
-        for moment in _MOMENTS:
+        for moment in moments.get(id(parameter), ADAM):
             _put(parameter, optimizer, moment, parts.take(f"{moment}/{name}", shape), rank)
     for name, buffer in _buffers(objective):
         buffer.copy_(parts.take(f"buffer/{name}", tuple(buffer.shape)))
+    _load_beside(trained, parts)
+
+
+def _load_beside(trained: Trained, parts: Parts) -> None:
+    """Read what belongs to no stage: averages, and the scale of an fp16 loss."""
+    if trained.averages:
+        trained.averages.updates = int(parts.take(_AVERAGED, (1,)))
+        for name, parameter in trained.objective.named_parameters():
+            if parameter.requires_grad:
+                shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+                trained.averages.put(name, parts.take(f"average/{name}", shape))
+    if trained.scale and _SCALE in parts:  # an attempt in another precision has none
+        scale, since = parts.take(_SCALE, (2,)).tolist()
+        trained.scale.state = scale, since
 
 
 class Parts:
@@ -98,6 +141,9 @@ class Parts:
         for file in files:
             names: list[str] = file.keys()  # type: ignore[no-untyped-call]
             self._places |= dict.fromkeys(names, file)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Read one tensor.
@@ -138,13 +184,21 @@ def _flats(optimizer: Any) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def _moments(optimizer: Any) -> dict[int, tuple[str, ...]]:
+    """Names of the moments of what the optimizer steps, by identity."""
+    return {
+        id(parameter): tuple(group["moments"])
+        for group in _base(optimizer).param_groups
+        for parameter in group["params"]
+    }
+
+
 def _prepare(optimizer: Any, step: Tensor) -> None:
     """Make the moments that the first step would make, and set how many steps were made."""
-    state = _base(optimizer).state
-    for flat in _flats(optimizer):
-        state[flat] = {name: torch.zeros_like(flat) for name in _MOMENTS} | {
-            _STEP: step.reshape(()).clone()
-        }
+    moments = _moments(optimizer)
+    prepare(
+        _base(optimizer), [(flat, moments.get(id(flat), ADAM)) for flat in _flats(optimizer)], step
+    )
     _link(optimizer)
 
 
@@ -164,21 +218,24 @@ def _partitioned(parameter: Tensor) -> bool:
 
 def _whole(parameter: Tensor, optimizer: Any, moment: str | None) -> Tensor:
     if not _partitioned(parameter):
-        return parameter.data if moment is None else optimizer.state[parameter][moment]
-    found: Tensor = (
+        if moment is None:
+            return parameter.data
+        found = optimizer.state[parameter].get(moment)
+        # Nothing is kept of a parameter that was never updated.
+        return torch.zeros_like(parameter) if found is None else found
+    whole: Tensor = (
         safe_get_full_fp32_param(parameter)
         if moment is None
         else safe_get_full_optimizer_state(parameter, moment)
     )
-    return found
+    return whole
 
 
 def _put(parameter: Any, optimizer: Any, moment: str | None, value: Tensor, rank: int) -> None:
     value = value.to(parameter.device)
     if hasattr(parameter, "ds_id"):
-        size = parameter.partition_numel()
         # The last partition is padded, which the library's own setter of whole values forgets.
-        value = F.pad(value.flatten(), (0, size * (rank + 1))).narrow(0, size * rank, size)
+        value = shard_of(value, parameter.partition_numel(), rank)
         if moment is None:
             safe_set_local_fp32_param(parameter, value)
         else:

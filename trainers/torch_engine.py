@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from pipelines.core.batch import Batch
-from trainers.core.engine import OptimizerConfig, StepOutput, parameter_groups
+from trainers.core.engine import OptimizerConfig, StepOutput
 from trainers.core.objective import Objective
+from trainers.ema import Averages
+from trainers.optimizers import build_optimizer, set_rate
 
 
 class TorchEngine:
-    """One worker, AdamW, no sharding; same updates as the DeepSpeed engine's stage 0."""
+    """One worker, no sharding; same updates as the DeepSpeed engine's stage 0."""
 
     rank = 0
     world_size = 1
@@ -22,12 +24,9 @@ class TorchEngine:
         self.objective = objective.to(device)
         self.device = device
         self._clip = optimizer.clip
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(objective, optimizer.weight_decay),
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-        )
+        self._optimizer = build_optimizer(objective, optimizer, device)
+        decay = optimizer.ema
+        self._averages = None if decay is None else Averages(objective, decay, device)
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
@@ -35,10 +34,11 @@ class TorchEngine:
         output.loss.backward()
         limit = self._clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self._optimizer, learning_rate)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        if self._averages:
+            self._averages.update()
         return StepOutput(output, norm)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -46,12 +46,16 @@ class TorchEngine:
         return values
 
     def weights(self) -> dict[str, Tensor]:
-        """All parameters and buffers."""
-        return dict(self.objective.state_dict())
+        """All parameters and buffers; averages, where weights are averaged."""
+        averages = self._averages
+        return averages.weights(self.objective) if averages else dict(self.objective.state_dict())
 
     def save(self, folder: Path) -> None:
         """Write module and optimizer."""
         state = {"module": self.objective.state_dict(), "optimizer": self._optimizer.state_dict()}
+        if self._averages:
+            averages = {name: self._averages.whole(name) for name in self._averages.names}
+            state["averages"] = {"updates": self._averages.updates, "values": averages}
         torch.save(state, folder / "torch.pt")
 
     def load(self, folder: Path) -> None:
@@ -59,3 +63,7 @@ class TorchEngine:
         state = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
         self.objective.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
+        if self._averages:
+            self._averages.updates = state["averages"]["updates"]
+            for name, value in state["averages"]["values"].items():
+                self._averages.put(name, value)

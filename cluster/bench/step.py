@@ -23,8 +23,8 @@ from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
 from pipelines.stream import ReaderConfig, stream_here
 from pipelines.views import ViewBuilder
-from trainers.core.engine import parameter_groups
 from trainers.model import build_objective
+from trainers.optimizers import build_optimizer
 from trainers.recipe import Recipe
 
 _HELD = 32  # batches that the plain loop goes round in
@@ -94,26 +94,24 @@ def _bare(stepping: Stepping) -> float:
     share = Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
     tables = list(stream_here(reader, share, ReaderConfig()))
     config = recipe.optimizer
-    optimizer = torch.optim.AdamW(
-        parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-    )
-    precision = torch.autocast(
-        device.type, torch.bfloat16, enabled=stepping.profile.engine.precision == "bf16"
-    )
+    optimizer = build_optimizer(objective, config, device)
+    precision = stepping.profile.engine.precision
+    low = torch.float16 if precision == "fp16" else torch.bfloat16
+    autocast = torch.autocast(device.type, low, enabled=precision != "fp32")
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     began = 0.0
     for step, table in enumerate(itertools.islice(itertools.cycle(tables), stepping.steps)):
         if step == stepping.warm:
             _settle(device)
             began = time.perf_counter()
         batch = views(table)
-        with precision:
+        with autocast:
             loss = objective(batch).loss
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(objective.parameters(), config.clip or float("inf"))
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         objective.after_step((step + 1) / stepping.steps)
     _settle(device)

@@ -41,6 +41,13 @@ def test_workers_must_divide_the_global_batch() -> None:
         check_fit(recipe, load_profile("laptop", ("workers=5",)))
 
 
+def test_an_optimizer_must_work_under_the_stage() -> None:
+    recipe = small_recipe(optimizer={"kind": "muon"})
+    check_fit(recipe, load_profile("laptop"))
+    with pytest.raises(ConfigError, match="muon needs whole tensors, and stage 2 splits them"):
+        check_fit(recipe, load_profile("laptop", ("engine.zero_stage=2",)))
+
+
 def test_a_cluster_of_ones_own_admits_workers_and_their_readers() -> None:
     profile = load_profile("laptop", ("workers=4", "reader.tasks_ahead=2", "reader.cpus=0.5"))
     assert logical_cpus(profile) >= 4 + 4

@@ -46,7 +46,7 @@ class Holder(Config):
         (
             Holder,
             {"source": {"samples": 3}},
-            "source.kind: needs a kind; valid: mixture, synthetic",
+            "source.kind: needs a kind; valid: mixture, sprites, synthetic",
         ),
         (Holder, {"source": 3}, "recipe: source.kind: needs a kind"),
         (Holder, {}, "recipe: source: Field required"),

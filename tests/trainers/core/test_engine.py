@@ -1,40 +1,40 @@
 from __future__ import annotations
 
-import torch
+import pytest
 
-from trainers.core.engine import parameter_groups
-from trainers.core.objective import Surroundings
-from trainers.objectives.clip import Clip
+from pipelines.core import ConfigError, validate
+from trainers.core.engine import EngineConfig, OptimizerConfig, check_together
 
-
-def test_norms_biases_and_scales_do_not_decay() -> None:
-    objective = Clip(Clip.Config(), Surroundings(size=16, vocabulary=280, length=8))
-    decay, free = parameter_groups(objective, 0.1)
-    assert decay["weight_decay"] == 0.1
-    assert free["weight_decay"] == 0.0
-    assert all(p.dim() > 1 for p in decay["params"])  # type: ignore[attr-defined]
-    names = {id(p): name for name, p in objective.named_parameters()}
-    unfree = {names[id(p)] for p in free["params"]}  # type: ignore[attr-defined]
-    assert "log_scale" in unfree
-    assert {"image.0._model.embeddings.layernorm.weight", "text.0._curved.1.bias"} <= unfree
-    count = len(decay["params"]) + len(free["params"])  # type: ignore[arg-type]
-    assert count == len(names)
+REFUSED = [
+    ({"zero_stage": 0, "offload": {"optimizer": "cpu"}}, "offload.optimizer needs zero_stage 1"),
+    ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, "offload.parameters needs zero_stage 3"),
+    ({"zero_stage": 3, "offload": {"optimizer": "nvme"}}, "offload.optimizer: .*'none' or 'cpu'"),
+    ({"precision": "fp8"}, "'fp32', 'bf16' or 'fp16'"),
+]
 
 
-def test_frozen_parameters_are_left_out() -> None:
-    objective = Clip(Clip.Config(), Surroundings(size=16, vocabulary=280, length=8))
-    for parameter in objective.text.parameters():
-        parameter.requires_grad_(False)
-    groups = parameter_groups(objective, 0.1)
-    frozen = {id(p) for p in objective.text.parameters()}
-    assert not [p for g in groups for p in g["params"] if id(p) in frozen]  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("data", "message"), REFUSED)
+def test_what_does_not_go_together_is_refused_when_it_is_read(data, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate(EngineConfig, data, "profile.yaml")
+    assert "\n" not in str(caught.value)
 
 
-def test_no_empty_group() -> None:
-    class Vector(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.only = torch.nn.Parameter(torch.ones(3))
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["lamb", "muon"])
+def test_an_optimizer_that_needs_whole_tensors_is_refused_where_they_are_split(
+    kind: str, stage: int
+) -> None:
+    optimizer = OptimizerConfig.model_validate({"kind": kind})
+    check_together(optimizer, EngineConfig())
+    check_together(OptimizerConfig(), EngineConfig.model_validate({"zero_stage": stage}))
+    with pytest.raises(ConfigError, match=f"{kind} needs whole tensors, and stage {stage} splits"):
+        check_together(optimizer, EngineConfig.model_validate({"zero_stage": stage}))
 
-    groups = parameter_groups(Vector(), 0.1)  # type: ignore[arg-type]
-    assert [g["weight_decay"] for g in groups] == [0.0]
+
+@pytest.mark.parametrize(
+    "data", [{"ema": 1.0}, {"ema": -0.1}, {"rates": {"a": -1.0}}, {"kind": "sgd"}, {"momentum": 1}]
+)
+def test_values_out_of_range_are_refused(data: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(data))):
+        validate(OptimizerConfig, data, "recipe.yaml")

@@ -1,0 +1,1 @@
+"""Clips of moving sprites with the sounds that they make, drawn from random numbers alone."""

@@ -1,0 +1,68 @@
+"""Blocks of towers, found by how models are written: the members of an outermost module list."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pipelines.core import ConfigError
+
+
+def blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Find the members of outermost module lists that learn.
+
+    A transformer's layers and a convolutional tower's stages are such lists; a teacher's
+    are left out, since it does not learn.
+    """
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (block for block in child if learns(block))
+        else:
+            yield from blocks(child)
+
+
+def learns(module: nn.Module) -> bool:
+    """Whether any of its parameters is trained."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def checkpoint_blocks(module: nn.Module) -> None:
+    """Keep the inputs of each block alone, and run it again in the backward pass.
+
+    Random numbers are drawn alike both times. The method is of Chen et al., 2016
+    (arXiv:1604.06174).
+
+    Raises:
+        ConfigError: There are no blocks.
+    """
+    found = list(blocks(module))
+    if not found:
+        raise ConfigError(
+            "engine.checkpoint_activations: no tower of this objective has blocks; set it to false"
+        )
+    for block in found:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def compile_parts(module: nn.Module, device: torch.device) -> None:
+    """Compile each part of an objective that learns; names of parameters stay as they are.
+
+    Raises:
+        ConfigError: There is no compiler of C++, which compiling needs on any device.
+    """
+    compiler = os.environ.get("CXX", "g++" if device.type == "cuda" else "")
+    candidates = [compiler] if compiler else ["g++", "clang++"]
+    if not any(shutil.which(name) for name in candidates):
+        raise ConfigError(
+            f"engine.compile needs a C++ compiler, and there is no {' or '.join(candidates)}; "
+            "install one, or set it to false"
+        )
+    for part in module.children():
+        if learns(part):
+            part.compile()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -42,7 +43,12 @@ PROFILE = Profile(
 
 def main(what: str, tars: str, out: str) -> None:
     """Train, and do that to the second node once there is a commit; prints what happened when."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS})
+    with socket.socket() as free:  # another cluster on this machine may have the usual one
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": CPUS, "dashboard_port": port}
+    )
     if what != "grow":
         cluster.add_node(num_cpus=CPUS)
     # Small steps: with large ones rounding grows until two runs have nothing to do with each other.

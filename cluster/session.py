@@ -85,7 +85,9 @@ def _start(profile: Profile, address: str | None, jobs: bool) -> str:
     elif address:
         options["address"] = address
     else:
-        options |= {"num_cpus": logical_cpus(profile), "include_dashboard": jobs}
+        # Not one that somebody else started here, or that died and left its address behind.
+        options |= {"address": "local", "num_cpus": logical_cpus(profile)}
+        options["include_dashboard"] = jobs
         options["object_store_memory"] = object_store(profile)
     try:
         with warnings.catch_warnings(), _agent_on_any_port():

@@ -11,11 +11,12 @@ import pyarrow as pa
 import ray.train
 import torch
 
-from pipelines.core.batch import Batch, ImageView, ViewSpec
+from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from pipelines.shards.quarantine import write_quarantine
+from pipelines.views import ImageView, ViewSpec
 from trainers.checkpoint import Place, State, commit, latest
 from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine

@@ -44,6 +44,13 @@ def mlp(
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs, bias=bias))
 
 
+def row_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Build a head that looks at each row by itself. [..., inputs] -> [..., outputs]."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, outputs)
+    )
+
+
 class GlobalNorm(nn.Module):
     """Batch normalisation by the global batch (Ioffe and Szegedy, 2015, arXiv:1502.03167).
 

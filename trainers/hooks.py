@@ -12,11 +12,12 @@ import pyarrow as pa
 import ray.train
 import torch
 
-from pipelines.core.batch import Batch, ImageView, ViewSpec
+from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from pipelines.shards.quarantine import write_quarantine
+from pipelines.views import ImageView, ViewSpec
 from trainers.behind import Behind
 from trainers.checkpoint import Place, Staged, State, latest, publish, stage
 from trainers.core.collective import gather_objects

@@ -27,10 +27,16 @@ _BATCH = 256
 def build_objective(recipe: Recipe, tokenizer: Tokenizer | None) -> Objective:
     """Build a recipe's objective with initial weights drawn from its seed."""
     torch.manual_seed(recipe.seed)
+    video, audio = recipe.data.decode.video, recipe.data.decode.audio
     surroundings = Surroundings(
         size=recipe.data.decode.size or 0,
         vocabulary=tokenizer.size if tokenizer else 0,
         length=tokenizer.length if tokenizer else 0,
+        frames=video.frames if video else 0,
+        frame_size=video.size if video else 0,
+        frame_rate=video.rate if video else 0.0,
+        sound=audio.samples if audio else 0,
+        sound_rate=audio.rate if audio else 0,
     )
     objective: Objective = OBJECTIVES.build(recipe.objective, surroundings)
     return objective

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipelines import core
 from pipelines.core import ConfigError
-from pipelines.core.randomness import integers, mix, normal, uniform
+from pipelines.core.randomness import integers, normal, uniform
 from trainers.core.objective import Surroundings
 from trainers.models import TOWERS
 
@@ -116,11 +116,6 @@ def cut(images: Tensor, corners: Tensor, side: int) -> Tensor:
     samples = torch.arange(len(images), device=images.device)[:, None, None, None]
     found = images.permute(0, 2, 3, 1)[samples, rows[:, :, :, None], columns[:, :, None, :]]
     return found.permute(0, 1, 4, 2, 3)
-
-
-def patch_keys(keys: Tensor, count: int) -> Tensor:
-    """A key for each patch of each sample. [B] int64 -> [B, count] int64."""
-    return mix(keys[:, None] ^ mix(torch.arange(count, device=keys.device)))
 
 
 def recolour(images: Tensor, channels: str) -> Tensor:

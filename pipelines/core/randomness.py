@@ -44,6 +44,11 @@ def sample_keys(seed: int, epochs: Tensor, samples: Tensor) -> Tensor:
     return mix(mix(start ^ epochs) ^ samples)
 
 
+def part_keys(keys: Tensor, count: int) -> Tensor:
+    """A key for each part (patch, frame) of each sample. [B] int64 -> [B, count] int64."""
+    return mix(keys[:, None] ^ mix(torch.arange(count, device=keys.device)))
+
+
 def uniform(keys: Tensor, stream: int, count: int) -> Tensor:
     """Uniform numbers in [0, 1).
 
@@ -68,6 +73,6 @@ def normal(keys: Tensor, stream: int, count: int) -> Tensor:
     return radius * torch.cos(2.0 * math.pi * u[:, count:])
 
 
-def integers(keys: Tensor, stream: int, high: int) -> Tensor:
-    """One whole number in [0, high) a key. [B] int64."""
+def integers(keys: Tensor, stream: int, high: int | Tensor) -> Tensor:
+    """One whole number in [0, high) a key; high is one for all or one each. [B] int64."""
     return (uniform(keys, stream, 1)[:, 0] * high).to(torch.int64).clamp_(max=high - 1)

@@ -8,16 +8,44 @@ import torch
 from pipelines.core.batch import Batch
 from pipelines.reader import DataConfig, Reader, Share, open_source
 from pipelines.stream import ReaderConfig, stream_here
-from pipelines.views import ViewBuilder
+from pipelines.views import (
+    AudioPresentView,
+    AudioView,
+    ClipView,
+    IdentityView,
+    ImageView,
+    ViewBuilder,
+)
 from trainers.checkpoint import Commit, State, publish, stage
 from trainers.core.engine import Engine
-from trainers.core.objective import Objective
+from trainers.core.objective import Objective, Surroundings
 from trainers.recipe import Recipe, parse_recipe
 
-SMALL_TOWERS = {
+CLIP_TOWERS = {
     "image": {"kind": "convnext", "widths": [8, 16], "depths": [1, 1], "patch": 4},
     "text": {"kind": "bag_of_tokens", "width": 16},
 }
+SMALL_TOWERS = {
+    **CLIP_TOWERS,
+    "video": {
+        "kind": "frame_transformer",
+        "image": {"kind": "convnext", "widths": [8, 16], "depths": [1, 1], "patch": 4},
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+    },
+    "audio": {"kind": "mel_transformer", "width": 16, "layers": 1, "heads": 2},
+}
+AROUND = Surroundings(
+    size=16,
+    vocabulary=280,
+    length=8,
+    frames=32,
+    frame_size=16,
+    frame_rate=16.0,
+    sound=4000,
+    sound_rate=2000,
+)
 
 
 def small_recipe(**changes: object) -> Recipe:
@@ -28,7 +56,7 @@ def small_recipe(**changes: object) -> Recipe:
             "decode": {"size": 16, "text": {"caption": "txt"}},
         },
         "tokenizer": {"vocabulary": 280, "length": 8},
-        "objective": {"kind": "clip", **SMALL_TOWERS, "dimensions": 16},
+        "objective": {"kind": "clip", **CLIP_TOWERS, "dimensions": 16},
         "optimizer": {"learning_rate": 0.003, "warmup": 32},
         "global_batch": 16,
         "samples": 160,
@@ -56,8 +84,6 @@ def builder_of(recipe: Recipe, objective: Objective, tokenizer) -> ViewBuilder:
 
 def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> Batch:
     """Views of the right kinds, filled with random numbers."""
-    from pipelines.core.batch import IdentityView, ImageView
-
     random = torch.Generator().manual_seed(seed)
     views = {}
     for name, view in objective.views.items():
@@ -65,6 +91,13 @@ def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> 
             views[name] = torch.rand(count, 3, size, size, generator=random) * 2 - 1
         elif isinstance(view, IdentityView):
             views[name] = torch.randint(0, max(2, count // 2), (count,), generator=random)
+        elif isinstance(view, ClipView):
+            shape = count, view.frames or AROUND.frames, 3, size, size
+            views[name] = torch.rand(shape, generator=random) * 2 - 1
+        elif isinstance(view, AudioView):
+            views[name] = torch.rand(count, AROUND.sound, generator=random) * 2 - 1
+        elif isinstance(view, AudioPresentView):
+            views[name] = torch.arange(count) % 4 != 1
         else:
             views[name] = torch.randint(3, 200, (count, 8), generator=random)
             views[name][:, -2] = 2

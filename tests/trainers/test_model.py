@@ -8,7 +8,7 @@ import torch
 
 from pipelines.core import StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
-from tests.trainers.conftest import SMALL_TOWERS, make_commit, small_recipe
+from tests.trainers.conftest import CLIP_TOWERS, SMALL_TOWERS, make_commit, small_recipe
 from tests.trainers.test_checkpoint import state
 from trainers.checkpoint import MANIFEST, Commit, open_commit
 from trainers.core.engine import OptimizerConfig
@@ -68,7 +68,7 @@ def test_a_model_without_text_says_so(tmp_path: Path) -> None:
 
 def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     made = committed_model(tmp_path, small_recipe())
-    other = small_recipe(objective={"kind": "clip", **SMALL_TOWERS, "dimensions": 32})
+    other = small_recipe(objective={"kind": "clip", **CLIP_TOWERS, "dimensions": 32})
     path = Path(made.url)
     (path / "recipe.yaml").write_text(other.to_yaml())
     with pytest.raises(StorageError, match="differs from its manifest"):

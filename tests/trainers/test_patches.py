@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError
+from pipelines.core.randomness import part_keys
 from tests.trainers.conftest import SMALL_TOWERS
 from trainers.core.objective import Surroundings
 from trainers.models import TOWERS
@@ -14,7 +15,6 @@ from trainers.patches import (
     PatchTower,
     cut,
     keep_one,
-    patch_keys,
     recolour,
     standardise,
 )
@@ -98,9 +98,9 @@ def test_patches_are_slices_of_their_own_image() -> None:
 
 
 def test_each_patch_has_its_own_key() -> None:
-    keys = patch_keys(keys_of(100), 9)
+    keys = part_keys(keys_of(100), 9)
     assert keys.unique().numel() == 900
-    assert torch.equal(patch_keys(keys_of(100), 2), keys[:, :2])
+    assert torch.equal(part_keys(keys_of(100), 2), keys[:, :2])
 
 
 def test_projection_is_that_of_the_paper() -> None:

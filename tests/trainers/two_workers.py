@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipelines.core.batch import Batch
-from tests.trainers.conftest import SMALL_TOWERS, random_batch
-from trainers.core.objective import Objective, Surroundings
+from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
+from trainers.core.objective import Objective
 from trainers.objectives import OBJECTIVES
 
 SCRIPT = """
@@ -36,15 +36,17 @@ if rank == 0:
     torch.save(found, f"{folder}/found.pt")
 dist.destroy_process_group()
 """
-KINDS = ("moco", "byol", "barlow_twins", "vicreg", "swav")
+KINDS = ("moco", "byol", "barlow_twins", "vicreg", "swav", "clip_contrast", "audio_video_alignment")
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def small(kind: str) -> Objective:
     torch.manual_seed(0)
-    config = OBJECTIVES.parse({"kind": kind, "image": SMALL_TOWERS["image"]})
-    objective: Objective = OBJECTIVES.build(config, Surroundings(size=16)).double()
+    fields = OBJECTIVES.get(kind).config.model_fields
+    towers = {name: tower for name, tower in SMALL_TOWERS.items() if name in fields}
+    config = OBJECTIVES.parse({"kind": kind, **towers})
+    objective: Objective = OBJECTIVES.build(config, AROUND).double()
     with torch.no_grad():  # as if it had been trained: a teacher that is not its student
         for parameter in objective.parameters():
             if parameter.requires_grad:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from pipelines.core.batch import Batch, ViewSpec
+from pipelines.core.batch import Batch
+from pipelines.views import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,21 @@ class Surroundings:
         size: Side of the images, in pixels.
         vocabulary: Number of tokens, 0 without a tokenizer.
         length: Tokens of a text.
+        frames: Frames of a clip as it is decoded, 0 without video.
+        frame_size: Side of the frames, in pixels.
+        frame_rate: Frames a second.
+        sound: Samples of a waveform, 0 without audio.
+        sound_rate: Samples a second.
     """
 
     size: int
     vocabulary: int = 0
     length: int = 0
+    frames: int = 0
+    frame_size: int = 0
+    frame_rate: float = 0.0
+    sound: int = 0
+    sound_rate: int = 0
 
 
 class Objective(nn.Module, ABC):
@@ -61,6 +72,7 @@ class Objective(nn.Module, ABC):
     def encoders(self) -> Mapping[str, nn.Module]:
         """Modules for evaluation and export.
 
-        ``image`` is the tower whose features are used; where there is a joint
-        space, ``image_embedding`` and ``text_embedding`` map to it.
+        ``image`` is the tower whose features of images are used, ``video`` that of clips and
+        ``audio`` that of waveforms; where there is a joint space, ``image_embedding`` and
+        ``text_embedding`` map to it.
         """

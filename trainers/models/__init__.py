@@ -1,8 +1,11 @@
-"""Towers: one file each, built from ``transformers`` configs; the file's name is the ``kind``.
+"""Towers: one file each, most from ``transformers`` configs; the file's name is the ``kind``.
 
 An image tower maps [B, 3, H, W] in [-1, 1] to features [B, ``width``], a text
-tower token ids [B, L] (0 is padding) to [B, ``width``]. None uses batch
-normalisation, whose statistics would depend on the number of workers.
+tower token ids [B, L] (0 is padding), a video tower clips [B, T, 3, H, W] of any
+number of frames, an audio tower waveforms [B, S] of any length to [B, ``width``].
+What a tower reads is the name of what its ``forward`` takes: ``images``, ``tokens``,
+``clips`` or ``waveforms``. None uses batch normalisation, whose statistics would
+depend on the number of workers.
 """
 
 from pipelines.core import Family

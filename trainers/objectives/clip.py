@@ -12,7 +12,8 @@ from torch import nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, IdentityView, ImageView, TextView
+from pipelines.core.batch import Batch
+from pipelines.views import IdentityView, ImageView, TextView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.losses.contrastive import image_text
 from trainers.models import TOWERS

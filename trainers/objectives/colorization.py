@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch
+from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.lab import ab_bins, lab_to_rgb, rgb_to_lab, soft_bins
 from trainers.losses.gather import gather

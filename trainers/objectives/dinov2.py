@@ -14,8 +14,9 @@ from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core import ConfigError
-from pipelines.core.batch import Batch, two_views
+from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers, uniform
+from pipelines.views import two_views
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.heads import Prototypes, mlp
 from trainers.losses import self_distillation as losses

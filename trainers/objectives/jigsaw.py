@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
-from pipelines.core.randomness import integers
+from pipelines.core.batch import Batch
+from pipelines.core.randomness import integers, part_keys
+from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
-from trainers.patches import CELLS, Layout, PatchConfig, PatchTower, cut, patch_keys
+from trainers.patches import CELLS, Layout, PatchConfig, PatchTower, cut
 
 _ORDER, _LAYOUT = 1, 2
 _TILES = CELLS**2
@@ -69,7 +70,7 @@ class Jigsaw(Objective):
         corners = self.layout.places(batch.keys, _LAYOUT)
         shown = corners.gather(1, self.orders[which][:, :, None].expand(-1, -1, 2))
         tiles = cut(batch.views["image"], shown, self.layout.side).flatten(0, 1)
-        features = self.tower(tiles, patch_keys(batch.keys, _TILES).flatten())
+        features = self.tower(tiles, part_keys(batch.keys, _TILES).flatten())
         logits = self.head(features.view(len(batch), -1))
         right = (logits.detach().argmax(1) == which).float().mean()
         return LossOutput(F.cross_entropy(logits, which), {"accuracy": right})

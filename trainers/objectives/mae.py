@@ -16,8 +16,9 @@ from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core import ConfigError
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch
 from pipelines.core.randomness import uniform
+from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.models.vit import Vit
 

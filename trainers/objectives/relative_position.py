@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
-from pipelines.core.randomness import integers
+from pipelines.core.batch import Batch
+from pipelines.core.randomness import integers, part_keys
+from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
-from trainers.patches import Layout, PatchConfig, PatchTower, cut, patch_keys
+from trainers.patches import Layout, PatchConfig, PatchTower, cut
 
 _PLACE, _LAYOUT = 1, 2
 _CENTRE, _NEIGHBOURS = 4, 8
@@ -58,7 +59,7 @@ class RelativePosition(Objective):
         """Cut the middle and one neighbour by the keys' draws, and classify which it is."""
         which = integers(batch.keys, _PLACE, _NEIGHBOURS)
         pairs = pair(batch.views["image"], self.layout, batch.keys, which)
-        features = self.tower(pairs.flatten(0, 1), patch_keys(batch.keys, 2).flatten())
+        features = self.tower(pairs.flatten(0, 1), part_keys(batch.keys, 2).flatten())
         logits = self.head(features.view(len(batch), -1))
         right = (logits.detach().argmax(1) == which).float().mean()
         return LossOutput(F.cross_entropy(logits, which), {"accuracy": right})

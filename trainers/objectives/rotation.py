@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, ImageView
+from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
+from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext

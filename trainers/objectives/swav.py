@@ -11,7 +11,8 @@ from torch import nn
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
-from pipelines.core.batch import Batch, two_views
+from pipelines.core.batch import Batch
+from pipelines.views import two_views
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.heads import Prototypes, mlp
 from trainers.losses.assignment import swapped_prediction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 
 import pytest
 import torch
@@ -13,8 +14,18 @@ from trainers.models import TOWERS
 SMALL = {
     "vit": {"width": 24, "layers": 2, "heads": 2, "patch": 8},
     "text_transformer": {"width": 16, "layers": 1, "heads": 2},
+    "frame_transformer": {"image": {"kind": "resnet", "widths": [8, 16], "depths": [1, 1]}},
 }
-AROUND = Surroundings(size=32, vocabulary=300, length=8)
+AROUND = Surroundings(
+    size=32,
+    vocabulary=300,
+    length=8,
+    frames=5,
+    frame_size=32,
+    frame_rate=4.0,
+    sound=2500,
+    sound_rate=2000,
+)
 every = pytest.mark.parametrize("kind", TOWERS.names())
 
 
@@ -27,13 +38,14 @@ def build(kind: str) -> torch.nn.Module:
 
 
 def inputs(tower: torch.nn.Module) -> torch.Tensor:
-    from inspect import signature
-
-    if "tokens" in signature(tower.forward).parameters:
-        tokens = torch.randint(3, 300, (4, 8), generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    (reads,) = signature(tower.forward).parameters
+    if reads == "tokens":
+        tokens = torch.randint(3, 300, (4, 8), generator=random)
         tokens[:, 0], tokens[:, 5], tokens[:, 6:] = 1, 2, 0
         return tokens
-    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shapes = {"images": (3, 32, 32), "clips": (5, 3, 32, 32), "waveforms": (2500,)}
+    return torch.rand(4, *shapes[reads], generator=random) * 2 - 1
 
 
 @every
@@ -74,3 +86,19 @@ def test_padding_does_not_change_a_text(kind: str) -> None:
     tower = build(kind).eval()
     text = torch.tensor([[1, 40, 50, 2, 0, 0, 0, 0]])
     torch.testing.assert_close(tower(text), tower(text[:, :4]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["frame_transformer", "tubelet", "mel_transformer"])
+def test_what_lasts_longer_or_shorter_is_read_too(kind: str) -> None:
+    tower = build(kind)
+    batch = inputs(tower)
+    longer = torch.cat([batch, batch, batch], 1)
+    for part in (longer, batch[:, : batch.shape[1] // 5]):
+        assert tower(part).shape == (4, tower.width)
+
+
+@pytest.mark.parametrize("kind", ["frame_transformer", "tubelet", "mel_transformer"])
+def test_it_matters_when_something_is(kind: str) -> None:
+    tower = build(kind).eval()
+    batch = inputs(tower)
+    assert (tower(batch) - tower(batch.flip(1))).abs().max() > 1e-4

@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError, validate
-from tests.trainers.conftest import SMALL_TOWERS, random_batch
-from trainers.core.objective import Objective, Surroundings
+from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
+from trainers.core.objective import Objective
 from trainers.objectives import OBJECTIVES
 
-SIZE = 16
-AROUND = Surroundings(size=SIZE, vocabulary=280, length=8)
+SIZE = AROUND.size
+INPUTS = {
+    "image": (3, SIZE, SIZE),
+    "video": (AROUND.frames, 3, SIZE, SIZE),
+    "audio": (AROUND.sound,),
+}
 
 
 def small(kind: str) -> Objective:
@@ -88,11 +92,14 @@ def test_it_learns_a_fixed_batch(kind: str) -> None:
 
 
 @every
-def test_encoders_give_one_vector_an_image(kind: str) -> None:
+def test_encoders_give_one_vector_an_input(kind: str) -> None:
     encoders = small(kind).encoders()
-    images = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
-    assert encoders["image"](images).shape[0] == 3
-    assert encoders["image"](images).dim() == 2
+    towers = encoders.keys() & INPUTS.keys()
+    assert towers, "evaluations and exports need a tower"
+    for name in towers:
+        features = encoders[name](torch.rand(3, *INPUTS[name]) * 2 - 1)
+        assert features.shape[0] == 3
+        assert features.dim() == 2
 
 
 @every

@@ -8,12 +8,12 @@ import torch
 
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
-from pipelines.core.randomness import integers
+from pipelines.core.randomness import integers, part_keys
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.models.convnext import ConvNext
 from trainers.objectives.jigsaw import Jigsaw, permutations
-from trainers.patches import PatchConfig, patch_keys
+from trainers.patches import PatchConfig
 
 SIZE = 48
 
@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_over_images_tile_by_tile(channels: str) -> None:
     places = objective.layout.places(batch.keys, 2)
     losses, right = [], 0
     for sample in range(4):
-        keys = patch_keys(batch.keys[sample : sample + 1], 9)[0]
+        keys = part_keys(batch.keys[sample : sample + 1], 9)[0]
         features = []
         for shown, tile in enumerate(orders[which[sample]]):
             row, column = places[sample, tile].tolist()

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
-from pipelines.core.randomness import integers
+from pipelines.core.randomness import integers, part_keys
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.models.convnext import ConvNext
 from trainers.objectives.relative_position import RelativePosition, pair
-from trainers.patches import Layout, PatchConfig, patch_keys
+from trainers.patches import Layout, PatchConfig
 
 NEIGHBOURS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)]
 SIZE = 48
@@ -88,7 +88,7 @@ def test_the_loss_is_the_mean_over_pairs_one_by_one(channels: str) -> None:
     for sample in range(6):
         one = slice(sample, sample + 1)
         pairs = pair(images[one], objective.layout, batch.keys[one], which[one])[0]
-        keys = patch_keys(batch.keys[one], 2)[0]
+        keys = part_keys(batch.keys[one], 2)[0]
         features = [objective.tower(pairs[n : n + 1], keys[n : n + 1]) for n in range(2)]
         logits = objective.head(torch.cat(features, 1))[0].tolist()
         answer = int(which[sample])

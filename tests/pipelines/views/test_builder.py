@@ -8,12 +8,12 @@ import torch
 from pipelines.augment.crop_colour import CropColour
 from pipelines.augment.none import Nothing
 from pipelines.core import ConfigError
-from pipelines.core.batch import IdentityView, ImageView, TextView
 from pipelines.core.randomness import sample_keys
 from pipelines.decode.tokenizer import END, PAD, START, Tokenizer, TokenizerConfig
 from pipelines.reader import DataConfig, Reader, Share
 from pipelines.sources.synthetic import Synthetic
-from pipelines.views import ViewBuilder, compose, normalise, pixels
+from pipelines.views import IdentityView, ImageView, TextView, ViewBuilder, normalise, pixels
+from pipelines.views.text import compose
 
 SIZE = 16
 CPU = torch.device("cpu")

@@ -1,0 +1,112 @@
+"""A table's rows on the training device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipelines.core import ConfigError, nearest
+from pipelines.core.randomness import uniform
+from pipelines.decode.tokenizer import Tokenizer
+from pipelines.tables import array
+
+_CHOICE = 2048  # stream of the numbers that choose among several captions
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Pixels in [0, 1] to [-1, 1], what every tower expects."""
+    return images.mul(2.0).sub_(1.0)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Stored pixels to what augmentations expect. [B, H, W, 3] uint8 -> [B, 3, H, W] in [0, 1]."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
+
+
+class Rows:
+    """The rows of one table; what several views are made of is made once.
+
+    Attributes:
+        samples: Number of each sample in its dataset, on the CPU. [B] int64
+        keys: Random key of each sample, on the CPU. [B] int64
+        device_keys: The same, on the training device. [B] int64
+        device: The training device.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        samples: Tensor,
+        keys: Tensor,
+        tokenizer: Tokenizer | None,
+        device: torch.device,
+    ):
+        self._table, self._tokenizer = table, tokenizer
+        self.samples, self.keys, self.device = samples, keys, device
+        self.device_keys = keys.to(device)
+        self._made: dict[str, Tensor] = {}
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return what was made under a name, which nobody changes, or make it."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def column(self, name: str, dtype: npt.DTypeLike, needs: str) -> Tensor:
+        """Copy an array column to the device.
+
+        Args:
+            name: Of the column.
+            dtype: Of its numbers.
+            needs: What to say where there is none: "images: set data.decode.size".
+
+        Returns:
+            The numbers of each row, side by side. [B, N]
+        """
+        if name not in self._table.column_names:
+            raise ConfigError(f"this objective needs {needs}")
+        numbers = self._table.schema.field(name).type.list_size
+        stored = array(self._table, name, {name: ((numbers,), np.dtype(dtype))})
+        return torch.from_numpy(stored.copy()).to(self.device, non_blocking=True)
+
+    def pictures(self, name: str, count: int, needs: str) -> Tensor:
+        """Copy a column of square pictures to the device.
+
+        Args:
+            name: Of the column.
+            count: How many pictures a row has.
+            needs: What to say where there is none.
+
+        Returns:
+            [B, count, S, S, 3] uint8
+        """
+        stored = self.column(name, np.uint8, needs)
+        side = math.isqrt(stored.shape[1] // (3 * count))
+        return stored.view(-1, count, side, side, 3)
+
+    def texts(self, field: str) -> list[str]:
+        """A text of each row: where it has several, one at random, in another epoch another one."""
+        name = f"text.{field}"
+        if name not in self._table.column_names:
+            have = [c[len("text.") :] for c in self._table.column_names if c.startswith("text.")]
+            raise ConfigError(
+                f"no text field '{field}' in data.decode.text; {nearest(field, have)}"
+            )
+        texts: list[str | list[str]] = self._table[name].to_pylist()
+        draws = uniform(self.keys, _CHOICE, 1)[:, 0].tolist()
+        return [
+            text if isinstance(text, str) else text[int(draw * len(text))] if text else ""
+            for text, draw in zip(texts, draws, strict=True)
+        ]
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """Token ids of texts. [B, L] int64."""
+        if self._tokenizer is None:
+            raise ConfigError("this objective needs a tokenizer")
+        return torch.from_numpy(self._tokenizer.encode(texts)).to(self.device)

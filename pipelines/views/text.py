@@ -1,0 +1,78 @@
+"""Views of texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.core.randomness import uniform
+from pipelines.views.rows import Rows
+from pipelines.views.view import View
+
+_STREAM = 1024
+
+
+class TextView(View):
+    """Token ids of a text field ([B, L] int64, zero-padded).
+
+    Attributes:
+        field: Of the texts.
+        templates: One is drawn for each text.
+        extras: A field of comma-separated phrases, appended at random.
+        extras_probability: With which one is appended.
+        stream: Views with different numbers draw different random numbers.
+    """
+
+    field: str = "caption"
+    templates: tuple[str, ...] = ("{}",)
+    extras: str | None = None
+    extras_probability: float = 0.0
+    stream: int = 0
+
+    def maker(self) -> Callable[[Rows], Tensor]:
+        """Nothing to prepare."""
+        return self._make
+
+    def _make(self, rows: Rows) -> Tensor:
+        extras = rows.texts(self.extras) if self.extras else None
+        return rows.tokens(compose(rows.texts(self.field), extras, self, rows.keys))
+
+
+class IdentityView(View):
+    """A 64-bit hash of a text field: equal texts have equal numbers ([B] int64)."""
+
+    field: str = "caption"
+
+    def maker(self) -> Callable[[Rows], Tensor]:
+        """Nothing to prepare."""
+        return lambda rows: _identities(rows.texts(self.field)).to(rows.device)
+
+
+def compose(
+    texts: Sequence[str], extras: Sequence[str] | None, view: TextView, keys: Tensor
+) -> list[str]:
+    """Put every text into a template, at random with one of its extra phrases.
+
+    Args:
+        texts: B texts.
+        extras: B comma-separated lists of phrases, or None.
+        view: Templates and probabilities.
+        keys: Keys of the samples. [B] int64
+    """
+    draws = uniform(keys, _STREAM + view.stream, 3).tolist()
+    composed = []
+    for place, (text, (pick, chance, which)) in enumerate(zip(texts, draws, strict=True)):
+        phrases = [p for p in extras[place].split(", ") if p] if extras else []
+        if phrases and chance < view.extras_probability:
+            text = f"{text}, {phrases[int(which * len(phrases))]}"
+        composed.append(view.templates[int(pick * len(view.templates))].replace("{}", text))
+    return composed
+
+
+def _identities(texts: Sequence[str]) -> Tensor:
+    digests = b"".join(hashlib.blake2b(t.encode(), digest_size=8).digest() for t in texts)
+    return torch.from_numpy(np.frombuffer(digests, dtype=np.int64).copy())

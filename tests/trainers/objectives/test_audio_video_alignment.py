@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipelines.core import ConfigError
+from pipelines.core.batch import Batch
+from tests.trainers.conftest import AROUND, random_batch
+from tests.trainers.two_workers import assert_two_equal_one, small
+from trainers.objectives import OBJECTIVES
+from trainers.objectives.audio_video_alignment import others, shifted
+
+
+def keys(count: int) -> torch.Tensor:
+    return torch.randint(-(2**62), 2**62, (count,), generator=torch.Generator().manual_seed(0))
+
+
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("audio_video_alignment")
+
+
+def test_shifted_places_are_far_and_as_even_as_what_is_seen() -> None:
+    places, least = 17, 4
+    seen = torch.arange(17 * 400) % places
+    moved = shifted(keys(len(seen)), seen, places, least)
+    assert (moved - seen).abs().min() >= least
+    shares = moved.bincount(minlength=places) / len(seen)
+    assert (shares - 1 / places).abs().max() < 0.012
+
+
+def test_partners_have_sound_and_are_never_the_sample_itself() -> None:
+    present = torch.arange(40) % 3 != 0
+    drawn = torch.stack([others(present, keys(40) + shift)[0] for shift in range(300)])
+    assert present[drawn].all()
+    assert (drawn != torch.arange(40))[:, present].all()
+    assert set(drawn[:, 1].tolist()) == set(present.nonzero()[:, 0].tolist()) - {1}
+
+
+def test_without_another_that_has_sound_there_is_no_partner() -> None:
+    for present in ([False, False, False], [False, True, False]):
+        assert not others(torch.tensor(present), keys(3))[1]
+
+
+def test_a_video_without_sound_counts_for_nothing() -> None:
+    objective = small("audio_video_alignment").float()
+    batch = random_batch(objective, 8, 16)
+    other = torch.rand(batch.views["clip"].shape) * 2 - 1
+    silent = ~batch.views["present"]
+    clips = torch.where(silent.view(-1, 1, 1, 1, 1), other, batch.views["clip"])
+    changed = Batch(batch.samples, batch.keys, {**batch.views, "clip": clips})
+    torch.testing.assert_close(objective(changed).loss, objective(batch).loss)
+    none = {**batch.views, "present": torch.zeros_like(silent)}
+    assert objective(Batch(batch.samples, batch.keys, none)).loss.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sound": 0}, r"set data\.decode\.audio"),
+        ({"frames": 20}, r"raise data\.decode\.video\.frames to 23"),
+        ({"sound": 3000}, r"set data\.decode\.audio\.seconds to 2"),
+    ],
+)
+def test_what_is_too_short_is_refused(changes: dict[str, int], message: str) -> None:
+    config = OBJECTIVES.parse({"kind": "audio_video_alignment"})
+    with pytest.raises(ConfigError, match=message):
+        OBJECTIVES.build(config, replace(AROUND, **changes))

@@ -1,0 +1,71 @@
+"""Predict how fast a clip is played."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from pipelines import core
+from pipelines.augment import AUGMENTATIONS
+from pipelines.augment.crop_colour import CropColour
+from pipelines.augment.none import Nothing
+from pipelines.core.batch import Batch
+from pipelines.views import ClipView
+from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.models import TOWERS
+from trainers.models.frame_transformer import FrameTransformer
+
+
+class Pace(Objective):
+    """Which rate frames were taken at (Wang et al., 2020, arXiv:2008.05861).
+
+    As in SpeedNet (Benaim et al., 2020, arXiv:2004.06130) all rates give equally many
+    frames, here cut from the same decoded clip.
+    """
+
+    class Config(core.Config):
+        """The tower and what it sees.
+
+        Attributes:
+            video: Video tower.
+            augmentation: One draw a clip.
+            guard: Drawn anew for each frame.
+            frames: Of a clip.
+            rates: Of how many decoded frames one is taken; these are told apart.
+        """
+
+        video: Annotated[core.Config, TOWERS] = FrameTransformer.Config()
+        augmentation: Annotated[core.Config, AUGMENTATIONS] = CropColour.Config()
+        guard: Annotated[core.Config, AUGMENTATIONS] = Nothing.Config()
+        frames: int = Field(default=8, ge=2)
+        rates: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 4), min_length=2)
+
+    def __init__(self, config: Config, surroundings: Surroundings):
+        super().__init__()
+        if len(set(config.rates)) < len(config.rates):
+            raise core.ConfigError("objective.rates: each rate once")
+        self._clip = ClipView(
+            augmentation=config.augmentation,
+            each_frame=config.guard,
+            frames=config.frames,
+            strides=config.rates,
+        )
+        self._clip.check(surroundings.frames)
+        self.views = {"clip": self._clip}
+        self.tower = TOWERS.build(config.video, surroundings)
+        self.head = nn.Linear(self.tower.width, len(config.rates))
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Classify the rate that the view drew."""
+        rates = self._clip.drawn_strides(batch.keys)
+        logits = self.head(self.tower(batch.views["clip"]))
+        right = (logits.detach().argmax(1) == rates).float().mean()
+        return LossOutput(F.cross_entropy(logits, rates), {"accuracy": right})
+
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """The tower."""
+        return {"video": self.tower}

@@ -19,6 +19,7 @@ from cluster.prepare import claim, prepare
 from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
+from cluster.report.metrics import collapses, parse_metrics
 from cluster.session import Session, connect
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
@@ -87,6 +88,8 @@ def train_run(
         say("waiting for the last evaluations")
         _drain(manager, profile, run)
         prune(run, profile.keep)
+    for samples in _collapses(run):
+        facts.event(samples, "the features have collapsed: see feature_rank and feature_spread")
     for fault in manager.faults:
         facts.event(last_commit(run), fault)
     evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
@@ -94,6 +97,13 @@ def train_run(
     facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
     url = write_summary(run)
     return Finished(run, json.loads(storage.read_text(url)), write_report(run))
+
+
+def _collapses(run: str) -> list[int]:
+    """Samples at which features were found collapsed after they had not been, or at first."""
+    url = storage.join(run, "metrics.jsonl")
+    lines, _ = parse_metrics(storage.read_text(url)) if storage.exists(url) else ((), 0)
+    return collapses(lines)
 
 
 def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:

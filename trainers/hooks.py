@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from pipelines.shards.quarantine import write_quarantine
 from pipelines.views import ImageView, ViewSpec
 from trainers.behind import Behind
 from trainers.checkpoint import Place, Staged, State, latest, publish, stage
+from trainers.collapse import FeatureWatch
 from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine
 from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
@@ -35,6 +37,7 @@ from trainers.requests import FileSink
 from trainers.retention import prune
 from trainers.trackers import TRACKERS
 
+_log = logging.getLogger(__name__)
 _PICTURES = 6  # augmented samples shown in the report
 
 
@@ -75,6 +78,7 @@ class RunHooks:
         if tokenizer:
             self._texts[TOKENIZER] = tokenizer.to_json()
         self._sink, self._behind = FileSink(job.run), Behind()
+        self._features = FeatureWatch(engine.objective, job.recipe.collapse)
         self._resumed = samples > 0
         self._trackers: list[Tracker] = []
         if engine.rank == 0:
@@ -95,6 +99,13 @@ class RunHooks:
         """Hand a line to every tracker."""
         for tracker in self._trackers:
             tracker.log(metrics, samples=samples)
+
+    def look(self, step: int, batch: Batch) -> dict[str, float]:
+        """Look at the features, and say in the log where they have collapsed."""
+        found = self._features(step, batch)
+        if found.get("collapsed") and self._engine.rank == 0:
+            _log.warning("features have collapsed at step %d: %s", step, found)
+        return found
 
     def leaves(self) -> bool:
         """Whether all workers leave after this step.

@@ -56,6 +56,10 @@ class Hooks(Protocol):
         """Make a checkpoint, evaluated or not; returns the seconds of waiting for the last one."""
         ...
 
+    def look(self, step: int, batch: Batch) -> dict[str, float]:
+        """Look at the features after a step; returns further metrics, or nothing."""
+        ...
+
     def leaves(self) -> bool:
         """Whether all workers leave after this step; called after every one."""
         ...
@@ -103,6 +107,7 @@ def train(
                 first = False
             meter.add(step, engine.step(batch, rate))
             engine.objective.after_step(step / plan.steps)
+            meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
             meter.check_quarantine(samples // engine.world_size, plan.quarantine_limit)

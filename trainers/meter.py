@@ -75,6 +75,7 @@ class Meter:
         self._steps: list[int] = []
         self._outputs: list[LossOutput] = []
         self._norms: list[Tensor] = []
+        self._notes: dict[str, float] = {}
         self._wait = 0.0
         self._interval = time.perf_counter()
 
@@ -100,6 +101,10 @@ class Meter:
         self._steps.append(step)
         self._outputs.append(result.output)
         self._norms.append(result.grad_norm)
+
+    def note(self, metrics: dict[str, float]) -> None:
+        """Add metrics to the next line as they are."""
+        self._notes |= metrics
 
     @property
     def empty(self) -> bool:
@@ -131,6 +136,7 @@ class Meter:
             "step": step,
             "epoch": step * self._batch / self._epoch,
             **means,
+            **self._notes,
             "learning_rate": rate,
             "samples_per_second": len(self._outputs) * self._batch / took,
             "data_wait_share": self._wait / took,

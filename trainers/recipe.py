@@ -16,6 +16,7 @@ from pipelines.core.config import load_yaml
 from pipelines.decode.tokenizer import TokenizerConfig
 from pipelines.reader import DataConfig
 from pipelines.shards import storage
+from trainers.collapse import CollapseConfig
 from trainers.core.engine import OptimizerConfig
 from trainers.objectives import OBJECTIVES
 
@@ -39,6 +40,7 @@ class Recipe(Config):
         log_every: Steps between two lines of metrics.
         rewinds: How many batches may be left out because the loss or gradient was not
             finite: the run goes back to its last commit and on without that batch.
+        collapse: How the features are watched while they are learned.
         evaluations: Asked for at every commit.
     """
 
@@ -53,6 +55,7 @@ class Recipe(Config):
     commit_every: int = Field(ge=1)
     log_every: int = Field(default=10, ge=1)
     rewinds: int = Field(default=3, ge=0)
+    collapse: CollapseConfig = CollapseConfig()
     evaluations: tuple[Annotated[Config, EVALUATIONS], ...] = ()
 
     @model_validator(mode="after")

@@ -95,5 +95,5 @@ def describe(line: dict[str, float], planned: int) -> str:
     return (
         f"{line['samples']:,.0f}/{planned:,} samples, {line['samples_per_second']:.0f}/s, "
         f"loss {line['loss']:.3f}, data wait {100 * line['data_wait_share']:.1f} %, "
-        f"{minutes}:{seconds:02d} left"
+        f"{minutes}:{seconds:02d} left{', FEATURES COLLAPSED' if line.get('collapsed') else ''}"
     )

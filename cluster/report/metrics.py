@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -29,6 +29,17 @@ def parse_metrics(text: str) -> tuple[tuple[Mapping[str, float], ...], int]:
             rows.pop()
         rows.append(row)
     return tuple(rows), damaged
+
+
+def collapses(lines: Iterable[Mapping[str, float]]) -> list[int]:
+    """Samples at which features were found collapsed: the first of each such stretch."""
+    looks = [line for line in lines if "collapsed" in line]
+    fine = [True, *(not line["collapsed"] for line in looks)]
+    return [
+        int(line["samples"])
+        for before, line in zip(fine, looks, strict=False)
+        if before and line["collapsed"]
+    ]
 
 
 def parse(text: str | bytes) -> Any:

@@ -111,6 +111,9 @@ def test_one_worker_two_workers_and_a_plain_loop_have_one_loss_curve(
         def log(self, metrics: dict[str, float], samples: int) -> None:
             plain.append(metrics)
 
+        def look(self, *_: object) -> dict[str, float]:
+            return {}
+
         def leaves(self) -> bool:
             return False
 

@@ -1,6 +1,6 @@
 import json
 
-from cluster.report.metrics import parse_metrics
+from cluster.report.metrics import collapses, parse_metrics
 
 
 def lines(*samples: int) -> str:
@@ -41,3 +41,14 @@ def test_nesting_without_end_is_a_damaged_line() -> None:
     rows, damaged = parse_metrics("[" * 100_000 + "\n" + lines(1))
     assert len(rows) == 1
     assert damaged == 1
+
+
+def test_each_stretch_of_collapsed_features_counts_once() -> None:
+    looks = [0, 1, 1, None, 1, 0, 0, None, 1]
+    lines = [
+        {"samples": 10.0 * place} | ({} if look is None else {"collapsed": float(look)})
+        for place, look in enumerate(looks)
+    ]
+    assert collapses(lines) == [10, 80]
+    assert collapses(lines[1:]) == [10, 80]
+    assert collapses([]) == []

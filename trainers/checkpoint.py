@@ -150,6 +150,18 @@ def latest(run: str) -> Commit | None:
     return commit_at(run, found[-1]) if found else None
 
 
+def find(checkpoint: str) -> Commit:
+    """Open a checkpoint, or the newest of a run.
+
+    Raises:
+        StorageError: There is none.
+    """
+    if storage.exists(storage.join(checkpoint, MANIFEST)):
+        return open_commit(checkpoint)
+    newest = latest(checkpoint)
+    return newest if newest is not None else open_commit(checkpoint)
+
+
 @dataclass(frozen=True)
 class Staged:
     """A checkpoint as this worker holds it on its own disk, before any of it counts.

@@ -16,6 +16,7 @@ from pipelines.core.batch import Batch
 from trainers.blocks import checkpoint_blocks, compile_parts
 from trainers.core.engine import EngineConfig, OptimizerConfig, StepOutput
 from trainers.core.objective import LossOutput, Objective
+from trainers.core.phases import Phases
 from trainers.ema import Averages
 from trainers.loss_scale import LossScale
 from trainers.optimizers import build_optimizer, set_rate
@@ -54,6 +55,7 @@ class DeepSpeedEngine:
     ):
         self.objective = objective
         self.device = device
+        self.phases = Phases(device)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self._config, self._clip = config, optimizer.clip
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -116,9 +118,16 @@ class DeepSpeedEngine:
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
-        output = self._engine(batch)
-        scaled = self._scale.scale_loss if self._scale and self._clips_itself else _unscaled
-        self._engine.backward(scaled(output.loss))
+        with self.phases("forward"):
+            output = self._engine(batch)
+        with self.phases("backward"):
+            scaled = self._scale.scale_loss if self._scale and self._clips_itself else _unscaled
+            self._engine.backward(scaled(output.loss))
+        with self.phases("optimizer"):
+            norm = self._update(learning_rate)
+        return self._settle(self._scale, output, norm) if self._scale else StepOutput(output, norm)
+
+    def _update(self, learning_rate: float) -> Tensor:
         norm = self._clip_here() if self._clips_itself else None
         set_rate(self._engine.optimizer, learning_rate)
         self._engine.step()
@@ -126,7 +135,7 @@ class DeepSpeedEngine:
             norm = torch.as_tensor(self._engine.get_global_grad_norm() or 0.0)
         if self._averages:
             self._averages.update()
-        return self._settle(self._scale, output, norm) if self._scale else StepOutput(output, norm)
+        return norm
 
     def _clip_here(self) -> Tensor:
         limit = self._clip or float("inf")
@@ -151,9 +160,10 @@ class DeepSpeedEngine:
         return StepOutput(output, self._last_norm)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Average over workers, in place."""
-        dist.all_reduce(values)
-        return values.div_(self.world_size)
+        """Average over workers."""
+        summed = values.to(self.device)  # where they talk to one another
+        dist.all_reduce(summed)
+        return summed.div_(self.world_size).to(values.device)
 
     def weights(self) -> dict[str, Tensor]:
         """All parameters and buffers, whole, on worker 0; every worker must call it.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import time
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray.train
 import torch
@@ -18,7 +21,8 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from pipelines.shards.quarantine import write_quarantine
-from pipelines.views import ImageView, ViewSpec
+from pipelines.tables import array
+from pipelines.views import ClipView, ImageView, ViewSpec
 from trainers.behind import Behind
 from trainers.checkpoint import Place, Staged, State, latest, publish, stage
 from trainers.collapse import FeatureWatch
@@ -28,6 +32,7 @@ from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
 from trainers.core.pictures import png
 from trainers.core.tracker import Tracker
 from trainers.delivered import Delivered
+from trainers.flops import Effort
 from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.meter import Clock
@@ -71,9 +76,10 @@ class RunHooks:
         samples: int,
         leaving: Leaving,
         delivered: Delivered | None = None,
+        effort: Effort | None = None,
     ):
         self._job, self._engine, self._reader = job, engine, reader
-        self._leaving, self._delivered = leaving, delivered
+        self._leaving, self._delivered, self._effort = leaving, delivered, effort
         self._texts = {RECIPE: job.recipe.to_yaml()}
         if tokenizer:
             self._texts[TOKENIZER] = tokenizer.to_json()
@@ -87,16 +93,21 @@ class RunHooks:
             ]
 
     def first(self, table: pa.Table, batch: Batch) -> None:
-        """Keep pictures of the first augmented views for the report."""
-        size = self._job.recipe.data.decode.size
-        if self._engine.rank or self._resumed or "image" not in table.column_names or not size:
+        """Count a sample's operations, and keep pictures of the first augmented views."""
+        if self._effort:
+            self._effort.count(batch)
+        if self._engine.rank or self._resumed:
             return
-        rows = view_pictures(table, batch, size, self._engine.objective.views)
+        rows = view_pictures(table, batch, self._engine.objective.views)
+        if not rows:
+            return
         text = json.dumps({"rows": [row.model_dump(mode="json") for row in rows]})
         storage.write_text(storage.join(self._job.run, "views.json"), text)
 
     def log(self, metrics: dict[str, float], samples: int) -> None:
         """Hand a line to every tracker."""
+        if self._effort:
+            metrics = metrics | self._effort.rates(metrics["samples_per_second"])
         for tracker in self._trackers:
             tracker.log(metrics, samples=samples)
 
@@ -179,17 +190,31 @@ class RunHooks:
                 tracker.close()
 
 
-def view_pictures(table: pa.Table, batch: Batch, size: int, views: ViewSpec) -> list[GalleryRow]:
-    """Originals beside their augmented views."""
-    names = [name for name, view in views.items() if isinstance(view, ImageView)]
-    flat = table["image"].combine_chunks().flatten().to_numpy()
-    originals = flat.reshape(-1, size, size, 3)
+def view_pictures(table: pa.Table, batch: Batch, views: ViewSpec) -> list[GalleryRow]:
+    """Originals beside their augmented views; of films and clips the first frames."""
+    shown = {name: batch.views[name] for name, v in views.items() if isinstance(v, ImageView)}
+    clips = {name: batch.views[name] for name, v in views.items() if isinstance(v, ClipView)}
+    if not shown and not clips:
+        return []
+    first = "" if shown else ", first frame"
+    originals = _originals(table, "image" if shown else "video")
+    shown |= {name: clip[:, 0] for name, clip in clips.items()}
     rows = []
     for place in range(min(_PICTURES, len(batch))):
-        cells = [Cell(image=png(originals[place]), text="original", mark="query")]
-        for name in names:
-            view = batch.views[name][place].float().add(1).mul(127.5).round().clamp(0, 255)
-            picture = view.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-            cells.append(Cell(image=png(picture), text=name))
+        cells = [Cell(image=png(originals[place]), text=f"original{first}", mark="query")]
+        for name, view in shown.items():
+            pixels = view[place].float().add(1).mul(127.5).round().clamp(0, 255)
+            picture = pixels.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+            cells.append(Cell(image=png(picture), text=f"{name}{first}"))
         rows.append(GalleryRow(group="originals and their augmented views", cells=tuple(cells)))
     return rows
+
+
+def _originals(table: pa.Table, name: str) -> npt.NDArray[np.uint8]:
+    """The image of each row, or the first frame of its film. [B, S, S, 3]."""
+    types = table.schema
+    frames = types.field("video.times").type.list_size if name == "video" else 1
+    side = math.isqrt(types.field(name).type.list_size // (3 * frames))
+    shape = (frames, side, side, 3)
+    stored = array(table, name, {name: (shape, np.dtype(np.uint8))})
+    return stored[:, 0].astype(np.uint8, copy=False)

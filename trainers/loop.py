@@ -101,12 +101,16 @@ def train(
         samples = step * batch_size
         rate = learning_rate(optimizer, samples, total)
         if step not in plan.skipped:
-            batch = build(table)
+            with engine.phases("augment"):
+                batch = build(table)
             if first:
+                started = time.perf_counter()
                 hooks.first(table, batch)
+                meter.aside(time.perf_counter() - started)
                 first = False
             meter.add(step, engine.step(batch, rate))
-            engine.objective.after_step(step / plan.steps)
+            with engine.phases("optimizer"):
+                engine.objective.after_step(step / plan.steps)
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)

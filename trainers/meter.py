@@ -15,6 +15,7 @@ from torch import Tensor
 from pipelines.core import DataError, UserError
 from trainers.core.engine import Engine, StepOutput
 from trainers.core.objective import LossOutput
+from trainers.core.phases import peak_memory
 
 _ENOUGH = 200  # samples before a share of unreadable ones means anything
 
@@ -76,7 +77,7 @@ class Meter:
         self._outputs: list[LossOutput] = []
         self._norms: list[Tensor] = []
         self._notes: dict[str, float] = {}
-        self._wait = 0.0
+        self._wait = self._commit = 0.0
         self._interval = time.perf_counter()
 
     def fetch(self, tables: Iterator[pa.Table]) -> pa.Table | None:
@@ -121,6 +122,11 @@ class Meter:
         """Count a commit; the rate is that of training, so its interval leaves it out."""
         self._clock.commit += seconds
         self._clock.evaluation += evaluation
+        self._commit += seconds
+        self.aside(seconds)
+
+    def aside(self, seconds: float) -> None:
+        """Leave out of the rate what is done once."""
         self._interval += seconds
 
     def line(self, step: int, rate: float) -> dict[str, float]:
@@ -141,9 +147,19 @@ class Meter:
             "samples_per_second": len(self._outputs) * self._batch / took,
             "data_wait_share": self._wait / took,
             "seconds": self.now().train,
+            **self._spent(),
         }
         self._begin_interval()
         return line
+
+    def _spent(self) -> dict[str, float]:
+        """Seconds of a step by phase, and the peak of memory; means over workers."""
+        phases = self._engine.phases.take()
+        sums = {"wait": self._wait, **phases, "commit": self._commit}
+        spent = {f"seconds_{name}": sum_ / len(self._outputs) for name, sum_ in sums.items()}
+        spent["memory_bytes"] = peak_memory(self._engine.device)
+        values = torch.tensor(list(spent.values()), dtype=torch.float64)
+        return dict(zip(spent, self._engine.mean(values).tolist(), strict=True))
 
     def check(self) -> dict[str, Tensor]:
         """Average every step since the last line over workers.

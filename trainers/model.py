@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.core import StorageError, UserError
+from pipelines.core import Config, StorageError, UserError
 from pipelines.core.config import load_yaml
 from pipelines.decode.tokenizer import Tokenizer
-from pipelines.views import normalise, pixels
+from pipelines.reader import Reader, Rows, Share, open_source
+from pipelines.views import ViewBuilder, normalise, pixels
 from trainers.checkpoint import MODEL, Commit
+from trainers.core.evaluation import Answers
 from trainers.core.objective import Objective, Surroundings
 from trainers.objectives import OBJECTIVES
+from trainers.proxy import judge
 from trainers.recipe import Recipe, parse_recipe
 
 RECIPE, TOKENIZER = "recipe.yaml", "tokenizer.json"
@@ -62,16 +65,22 @@ class Model:
         self.recipe = recipe
         self._device = device or torch.device("cpu")
         self._tokenizer = tokenizer
-        self._encoders: Mapping[str, nn.Module] = objective.to(self._device).eval().encoders()
+        self._objective = objective.to(self._device).eval()
+        self._encoders: Mapping[str, nn.Module] = self._objective.encoders()
 
     @property
     def size(self) -> int:
         """Side of the images it was trained on, in pixels."""
         return self.recipe.data.decode.size or 0
 
+    @property
+    def image_tower(self) -> nn.Module:
+        """The image tower, for what trains it further."""
+        return self._encoder("image", "an image tower")
+
     def features(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Features of the image tower. [N, H, W, 3] -> [N, D]."""
-        return self._images(self._encoder("image", "an image tower"), images)
+        return self._images(self.image_tower, images)
 
     def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Images in the joint space. [N, H, W, 3] -> [N, D], of unit length."""
@@ -85,6 +94,24 @@ class Model:
             raise UserError("the checkpoint has no tokenizer")
         ids = torch.from_numpy(self._tokenizer.encode(texts))
         return F.normalize(self._batched(lambda part: encoder(part), ids), dim=1)
+
+    def proxy(self, data: Config, samples: int, seed: int) -> Answers:
+        """Set the objective its own task, in global batches of the recipe's size."""
+        recipe, views = self.recipe, self._objective.views
+        chance = self._objective.chance
+        if chance is None:
+            kind = OBJECTIVES.kind_of(recipe.objective)
+            raise UserError(
+                f"'{kind}' draws no labels to classify, so it has no proxy accuracy; "
+                "use another evaluation (eagleray list evaluations)"
+            )
+        reader = Reader(open_source(data), recipe.data, seed)
+        size = recipe.data.decode.size
+        build = ViewBuilder(views, seed, size, self._tokenizer, self._device)
+        count = min(samples, reader.order.size)
+        share = Share(recipe.global_batch, 0, 1, 0, -(-count // recipe.global_batch))
+        right, examples = judge(self._objective, build, reader.read(Rows(share, 0, count)))
+        return Answers(right, examples, chance)
 
     def _encoder(self, name: str, meaning: str) -> nn.Module:
         if name not in self._encoders:

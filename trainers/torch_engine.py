@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines.core.batch import Batch
 from trainers.core.engine import OptimizerConfig, StepOutput
 from trainers.core.objective import Objective
+from trainers.core.phases import Phases
 from trainers.ema import Averages
 from trainers.optimizers import build_optimizer, set_rate
 
@@ -23,6 +24,7 @@ class TorchEngine:
     def __init__(self, objective: Objective, optimizer: OptimizerConfig, device: torch.device):
         self.objective = objective.to(device)
         self.device = device
+        self.phases = Phases(device)
         self._clip = optimizer.clip
         self._optimizer = build_optimizer(objective, optimizer, device)
         decay = optimizer.ema
@@ -30,15 +32,18 @@ class TorchEngine:
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
-        output = self.objective(batch)
-        output.loss.backward()
-        limit = self._clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
-        set_rate(self._optimizer, learning_rate)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        if self._averages:
-            self._averages.update()
+        with self.phases("forward"):
+            output = self.objective(batch)
+        with self.phases("backward"):
+            output.loss.backward()
+        with self.phases("optimizer"):
+            limit = self._clip or float("inf")
+            norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)
+            set_rate(self._optimizer, learning_rate)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            if self._averages:
+                self._averages.update()
         return StepOutput(output, norm)
 
     def mean(self, values: Tensor) -> Tensor:

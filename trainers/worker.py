@@ -22,6 +22,7 @@ from trainers.checkpoint import Commit, latest
 from trainers.core.engine import Engine
 from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.delivered import Delivered
+from trainers.flops import Effort
 from trainers.hooks import RunHooks
 from trainers.job import Job
 from trainers.leaving import Leaving
@@ -58,6 +59,7 @@ def work(config: dict[str, Any]) -> None:
     tokenizer = _tokenizer(job)
     objective = build_objective(recipe, tokenizer)
     views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
+    effort = Effort(objective, device, job.engine.precision, workers)
     engine = DeepSpeedEngine(objective, recipe.optimizer, job.engine, share.local, device)
     clock = _restore(engine, found) if found else Clock()
     samples = done * recipe.global_batch
@@ -65,7 +67,8 @@ def work(config: dict[str, Any]) -> None:
     if delivered:
         tables = delivered.noted(tables)
     notice = Notice(job.leave if rank == 0 else "")
-    hooks = RunHooks(job, engine, reader, tokenizer, samples, Leaving(engine, notice), delivered)
+    leaving = Leaving(engine, notice)
+    hooks = RunHooks(job, engine, reader, tokenizer, samples, leaving, delivered, effort)
     plan = Plan(
         recipe.global_batch,
         recipe.steps,

@@ -23,6 +23,7 @@ from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
 from pipelines.stream import ReaderConfig, stream_here
 from pipelines.views import ViewBuilder
+from trainers.flops import utilisation
 from trainers.model import build_objective
 from trainers.optimizers import build_optimizer
 from trainers.recipe import Recipe
@@ -70,9 +71,30 @@ def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
         lines = [json.loads(line) for line in text.splitlines()]
         facts = json.loads((Path(out) / "run.json").read_text())
     commit = facts["commit_share"] * facts["seconds"]["train"]
-    found.append({"data_wait_share": facts["data_wait_share"], "commit_seconds": commit})
     first, last = lines[stepping.warm - 1], lines[-1]
+    found.append(
+        {
+            "data_wait_share": facts["data_wait_share"],
+            "commit_seconds": commit,
+            "flops_per_sample": last["flops_per_second"] / last["samples_per_second"],
+        }
+    )
     return float((last["samples"] - first["samples"]) / (last["seconds"] - first["seconds"]))
+
+
+def shares_of_peak(
+    stepping: Stepping, rates: Mapping[str, float], flops: float
+) -> dict[str, float]:
+    """Share of the device's peak that each candidate's samples/s need; empty where it is unknown.
+
+    Args:
+        stepping: What was measured.
+        rates: Samples/s by candidate.
+        flops: Operations of a sample.
+    """
+    device, precision = torch.device(stepping.profile.device), stepping.profile.engine.precision
+    used = {name: utilisation(rate * flops, device, precision, 1) for name, rate in rates.items()}
+    return {name: share["mfu"] for name, share in used.items() if "mfu" in share}
 
 
 def bare(stepping: Stepping) -> float:

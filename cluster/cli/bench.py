@@ -123,20 +123,27 @@ def step(
     Example: eagleray bench step simclr-emoji --json
     """
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.bench.step import Stepping, candidates
+    from cluster.bench.step import Stepping, candidates, shares_of_peak
     from trainers.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or ())
-    measures, told = candidates(Stepping(chosen, profile(profile_name, 1), steps))
+    stepping = Stepping(chosen, profile(profile_name, 1), steps)
+    measures, told = candidates(stepping)
     rates = interleave(measures, rounds, say)
     found = {name: statistics.median(run[name] for run in told) for name in told[0]}
     result = {**medians(rates), "ratios": ratios(rates, "ours"), "rounds": rates, **found}
+    mfu = shares_of_peak(stepping, medians(rates), found["flops_per_sample"])
+    if mfu:
+        result["mfu"] = mfu
     if as_json:
         print(json.dumps(result, indent=2))
         return
     _show(medians(rates), ratios(rates, "ours"))
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
     print(f"a commit: {found['commit_seconds']:.2f} s")
+    print(f"a sample: {found['flops_per_sample'] / 1e9:.3g} GFLOP, forward and backward")
+    for name, share in mfu.items():
+        print(f"{name}: {100 * share:.1f} % of the device's peak")
 
 
 @app.command()

@@ -10,8 +10,7 @@ from rich.table import Table
 
 from cluster.cli._options import Json, Set
 from pipelines.core import Config, UserError, nearest, validate
-from pipelines.shards import storage
-from trainers.checkpoint import MANIFEST, Commit, latest, open_commit
+from trainers.checkpoint import find
 from trainers.core.evaluation import EvaluationResult
 from trainers.evaluate import evaluate
 from trainers.model import load_model
@@ -54,18 +53,6 @@ def configure(evaluation: str, data: str, name: str | None, overrides: list[str]
     title = name or data.rstrip("/").rpartition("/")[2].partition(".")[0].rstrip("-*") or "data"
     options: dict[str, Any] = override({"name": title, "data": data}, overrides)
     return validate(EVALUATIONS.get(evaluation).config, options, evaluation)
-
-
-def find(checkpoint: str) -> Commit:
-    """Open a checkpoint, or the newest of a run.
-
-    Raises:
-        UserError: There is none.
-    """
-    if storage.exists(storage.join(checkpoint, MANIFEST)):
-        return open_commit(checkpoint)
-    newest = latest(checkpoint)
-    return newest if newest is not None else open_commit(checkpoint)
 
 
 def _show(result: EvaluationResult) -> None:

@@ -16,7 +16,8 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.core import ConfigError, Family, nearest
 from pipelines.packers import PACKERS
 from pipelines.reader import SOURCES
-from trainers import recipe
+from trainers import finetune_recipe, recipe
+from trainers.finetuning import MODES
 from trainers.models import TOWERS
 from trainers.objectives import OBJECTIVES
 from trainers.recipe import EVALUATIONS
@@ -29,6 +30,7 @@ _FAMILIES = {
     "packers": PACKERS,
     "augmentations": AUGMENTATIONS,
     "towers": TOWERS,
+    "modes": MODES,
     "trackers": TRACKERS,
 }
 
@@ -40,7 +42,7 @@ def command(
     """Show the members of a family, and what each one is.
 
     Families: objectives, evaluations, sources, packers, augmentations, towers,
-    trackers, recipes, profiles.
+    modes, trackers, recipes, finetune-recipes, profiles.
 
     Example: eagleray list objectives
     """
@@ -63,6 +65,7 @@ def members(family: str) -> list[dict[str, str]]:
     listed: dict[str, Callable[[], list[dict[str, str]]]] = {
         **{name: lambda f=found: _family(f) for name, found in _FAMILIES.items()},  # type: ignore[misc]
         "recipes": lambda: _files(recipe.SHIPPED, recipe.shipped()),
+        "finetune-recipes": lambda: _files(finetune_recipe.SHIPPED, finetune_recipe.shipped()),
         "profiles": lambda: _files(profile.SHIPPED, profile.shipped()),
     }
     if family not in listed:

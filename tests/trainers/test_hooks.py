@@ -29,12 +29,40 @@ def test_views_are_shown_beside_their_originals() -> None:
     objective = build_objective(recipe, None)
     table = next(tables_of(recipe))
     batch = builder_of(recipe, objective, None)(table)
-    rows = view_pictures(table, batch, 16, objective.views)
+    rows = view_pictures(table, batch, objective.views)
     assert [cell.text for cell in rows[0].cells] == ["original", "a", "b"]
     data = base64.b64decode(rows[0].cells[0].image or "")
     original = np.asarray(Image.open(io.BytesIO(data)))
     flat = table["image"].combine_chunks().flatten().to_numpy()
     assert np.array_equal(original.reshape(-1), flat[: 16 * 16 * 3])
+
+
+def test_of_films_the_first_frames_are_shown() -> None:
+    recipe = small_recipe(
+        data={
+            "source": {"kind": "sprites", "samples": 16, "frames": 8, "size": 16},
+            "decode": {"size": None, "video": {"frames": 8, "rate": 16, "size": 16}},
+        },
+        objective={
+            "kind": "clip_contrast",
+            "augmentation": {"kind": "none"},
+            "frames": 8,
+            "stride": 1,
+        },
+        tokenizer=None,
+    )
+    objective = build_objective(recipe, None)
+    table = next(tables_of(recipe))
+    rows = view_pictures(table, builder_of(recipe, objective, None)(table), objective.views)
+    assert len(rows) == 6
+    names = [cell.text for cell in rows[0].cells]
+    assert names == ["original, first frame", "a, first frame", "b, first frame"]
+    for number, row in enumerate(rows):
+        film = table["video"][number].values.to_numpy()
+        for cell in row.cells:  # without an augmentation, whole clips are all alike
+            data = base64.b64decode(cell.image or "")
+            picture = np.asarray(Image.open(io.BytesIO(data)))
+            assert np.array_equal(picture.reshape(-1), film[: 16 * 16 * 3])
 
 
 def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from pipelines.core import DataError, UserError
 from pipelines.core.batch import Batch
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import LossOutput, Objective
+from trainers.core.phases import PHASES
 from trainers.loop import Plan, train
 from trainers.meter import Clock, NotFinite
 from trainers.torch_engine import TorchEngine
@@ -120,6 +121,34 @@ def test_a_line_holds_means_of_its_interval() -> None:
         assert {"learning_rate", "grad_norm", "samples_per_second", "data_wait_share"} < set(line)
     assert recorder.lines[0][1]["epoch"] == pytest.approx(8 / 20)
     assert [line.get("rank") for _, line in recorder.lines] == [None, 4.0, None, 8.0, None]
+
+
+def test_a_line_tells_where_the_time_of_a_step_went() -> None:
+    recorder, _ = run(Line(), tables(0, 10), plan())
+    for _, line in recorder.lines:
+        spent = {name: value for name, value in line.items() if name.startswith("seconds_")}
+        assert set(spent) == {
+            f"seconds_{name}"
+            for name in ("wait", "augment", "forward", "backward", "optimizer", "commit")
+        }
+        assert all(spent[f"seconds_{name}"] > 0 for name in PHASES)
+        del spent["seconds_commit"]  # which the rate leaves out
+        assert sum(spent.values()) <= 4 / line["samples_per_second"]
+        assert line["memory_bytes"] > 1e6
+
+
+def test_what_is_done_once_at_the_first_batch_is_not_in_the_rate() -> None:
+    import time
+
+    class Slow(Recorder):
+        def first(self, table: pa.Table, batch: Batch) -> None:
+            time.sleep(0.5)
+
+    recorder = Slow()
+    optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
+    engine = TorchEngine(Line(), optimizer, torch.device("cpu"))
+    train(engine, tables(0, 10), build, plan(), optimizer, recorder)
+    assert recorder.lines[0][1]["samples_per_second"] > 8 / 0.5
 
 
 def test_a_resumed_run_starts_at_its_step_and_keeps_its_clock() -> None:

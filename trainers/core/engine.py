@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.core import Config, ConfigError
 from pipelines.core.batch import Batch
 from trainers.core.objective import LossOutput, Objective
+from trainers.core.phases import Phases
 
 
 class Offload(Config):
@@ -121,9 +122,14 @@ class StepOutput:
 
 
 class Engine(Protocol):
-    """Trains one objective; every worker holds one and calls it equally often."""
+    """Trains one objective; every worker holds one and calls it equally often.
+
+    ``phases`` tells where the time of a step goes; the communication of gradients is of the
+    backward pass.
+    """
 
     objective: Objective
+    phases: Phases
     device: torch.device
     rank: int
     world_size: int

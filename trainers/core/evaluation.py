@@ -13,6 +13,21 @@ from torch import Tensor
 from pipelines.core import Config
 
 
+@dataclass(frozen=True)
+class Answers:
+    """How a model did at the task that it was trained on.
+
+    Attributes:
+        right: How many answers are right.
+        examples: Of how many.
+        chance: Share that a guesser gets right.
+    """
+
+    right: int
+    examples: int
+    chance: float
+
+
 class Encoders(Protocol):
     """A frozen model, as an evaluation sees it. N images or texts, D dimensions."""
 
@@ -33,6 +48,19 @@ class Encoders(Protocol):
 
         Raises:
             UserError: The model has no text tower.
+        """
+        ...
+
+    def proxy(self, data: Config, samples: int, seed: int) -> Answers:
+        """Set the model the task that it was trained on.
+
+        Args:
+            data: Config of a source.
+            samples: How many of its samples; all where it has fewer.
+            seed: Of their order and of every random choice of the task.
+
+        Raises:
+            UserError: The task has no labels, no sample can be judged, or training diverged.
         """
         ...
 
@@ -99,7 +127,7 @@ class Evaluation(Protocol):
     """One measure of a frozen model; a file in ``trainers/evaluations``.
 
     Its ``Config`` has at least ``name`` (of the data set, for tables) and
-    ``data`` (URL pattern of the shards).
+    ``data`` (takes a URL pattern of shards).
     """
 
     def run(self, model: Encoders, load: Load) -> Outcome:

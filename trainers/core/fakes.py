@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.core import DataError, UserError
-from trainers.core.evaluation import EvaluationData
+from pipelines.core import Config, DataError, UserError
+from trainers.core.evaluation import Answers, EvaluationData
 
 
 class FakeEncoders:
@@ -74,6 +74,12 @@ class FakeEncoders:
         if not self._joint:
             raise UserError("the fake model has no text tower")
         return torch.stack([self._text(text) for text in texts])
+
+    def proxy(self, data: Config, samples: int, seed: int) -> Answers:
+        """A task of four classes: a share ``signal`` is known, the rest guessed."""
+        del data, seed
+        known = round(self._signal * samples)
+        return Answers(known + (samples - known) // 4, samples, 1 / 4)
 
     def _picture(self, image: npt.NDArray[np.uint8]) -> Tensor:
         data = image.tobytes()

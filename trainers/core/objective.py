@@ -52,9 +52,17 @@ class Surroundings:
 
 
 class Objective(nn.Module, ABC):
-    """Base of objectives; a file in ``trainers/objectives``, built from its nested ``Config``."""
+    """Base of objectives; a file in ``trainers/objectives``, built from its nested ``Config``.
+
+    Attributes:
+        views: What it wants of each sample.
+        chance: Where it classifies a label that it drew itself, the metric ``accuracy`` of a
+            guesser; None for others. A metric ``usable`` is the share of samples that
+            ``accuracy`` is over, where that is not all of them.
+    """
 
     views: ViewSpec
+    chance: float | None = None
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:

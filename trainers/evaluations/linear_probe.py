@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from trainers.neighbours import finite
 _ITERATIONS = 200
 _TOGETHER = 4096  # rows classified at once
 
+Candidates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+"""L2 weights to choose from."""
+
 
 class LinearProbe:
     """Are the labels linearly separable? Multinomial logistic regression on frozen features.
@@ -42,9 +45,7 @@ class LinearProbe:
             l2: Candidates; the loss is the mean cross-entropy + l2 / 2 |weights|^2.
         """
 
-        l2: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-            (1e-1, 1e-2, 1e-3, 1e-4), min_length=1
-        )
+        l2: Candidates = (1e-1, 1e-2, 1e-3, 1e-4)
 
     def __init__(self, config: Config):
         self.config = config
@@ -56,33 +57,10 @@ class LinearProbe:
             UserError: Data or labels are missing, or the reference has one class only.
         """
         labelled = load_labelled(load, self.config)
-        reference = finite(model.features(labelled.reference.images)).to("cpu", torch.float64)
-        features = finite(model.features(labelled.test.images)).cpu()
-        mean, scale = _moments(reference)
-        reference = (reference - mean) / scale  # [M, D]
-        weights = self._probe(reference, labelled)
-        found = [
-            _classify((part - mean) / scale, weights, SHOWN)
-            for part in torch.split(features, _TOGETHER)
-        ]
-        scores = torch.cat([values for values, _ in found])  # [N, 5]
-        places = torch.cat([classes for _, classes in found])
+        probe = learn(model.features(labelled.reference.images), labelled, self.config.l2)
+        scores, places = probe.classify(model.features(labelled.test.images), SHOWN)  # [N, 5]
         right = places[:, 0] == labelled.test_labels
         return labelled_outcome(labelled, right, self._gallery(labelled, right, scores, places))
-
-    def _probe(self, features: Tensor, labelled: Labelled) -> Tensor:
-        labels, classes = labelled.reference_labels, labelled.known
-        order = torch.tensor(hash_order(labelled.reference.keys))
-        held, rest = order.tensor_split([-(-len(order) // 10)])
-        tried: list[tuple[int, float, Tensor]] = []
-        for l2 in sorted(self.config.l2, reverse=True):
-            # From the strongest on, each fit starts near its solution.
-            start = tried[-1][2] if tried else None
-            weights = fit(features[rest], labels[rest], classes, l2, start)
-            answers = _classify(features[held], weights, 1)[1][:, 0]
-            tried.append((int((answers == labels[held]).sum()), l2, weights))
-        _, l2, weights = max(tried, key=lambda attempt: attempt[0])  # of equals the strongest
-        return fit(features, labels, classes, l2, weights)
 
     def _gallery(
         self, labelled: Labelled, right: Tensor, scores: Tensor, places: Tensor
@@ -94,6 +72,77 @@ class LinearProbe:
             query = picture(labelled.test.images[i], truth)
             rows.append(names_row(group, query, names, scores[i].tolist(), truth))
         return tuple(rows)
+
+
+class Probe(NamedTuple):
+    """A fitted classifier.
+
+    Attributes:
+        mean: Of the reference's features. [D] float64
+        scale: Their deviation, 1 where they are constant. [D] float64
+        weights: Bias and weights of standardised features. [1 + D, C] float64
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weights: Tensor
+
+    def classify(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Find the likeliest classes.
+
+        Args:
+            features: [N, D]
+            k: How many; K = min(k, C).
+
+        Returns:
+            Shares [N, K] and classes [N, K] int64, on the CPU, the likeliest first.
+
+        Raises:
+            UserError: A feature is not finite.
+        """
+        found = [
+            _classify((part - self.mean) / self.scale, self.weights, k)
+            for part in torch.split(finite(features).cpu(), _TOGETHER)
+        ]
+        return torch.cat([values for values, _ in found]), torch.cat([c for _, c in found])
+
+    def head(self) -> dict[str, Tensor]:
+        """The same as tensors to keep: logits are ``(features - mean) / scale`` through ``head``.
+
+        Returns:
+            ``mean`` and ``scale`` [D], ``head.weight`` [C, D], ``head.bias`` [C]; float32.
+        """
+        head = {"mean": self.mean, "scale": self.scale}
+        head |= {"head.weight": self.weights[1:].T, "head.bias": self.weights[0]}
+        return {name: value.float().contiguous() for name, value in head.items()}
+
+
+def learn(features: Tensor, labelled: Labelled, candidates: tuple[float, ...]) -> Probe:
+    """Fit a probe, with the L2 weight that is best on a held-out tenth.
+
+    Args:
+        features: Of the reference. [M, D]
+        labelled: Its labels and keys.
+        candidates: L2 weights.
+
+    Raises:
+        UserError: A feature is not finite.
+    """
+    features = finite(features).to("cpu", torch.float64)
+    mean, scale = _moments(features)
+    features = (features - mean) / scale
+    labels, classes = labelled.reference_labels, labelled.known
+    order = torch.tensor(hash_order(labelled.reference.keys))
+    held, rest = order.tensor_split([-(-len(order) // 10)])
+    tried: list[tuple[int, float, Tensor]] = []
+    for l2 in sorted(candidates, reverse=True):
+        # From the strongest on, each fit starts near its solution.
+        start = tried[-1][2] if tried else None
+        weights = fit(features[rest], labels[rest], classes, l2, start)
+        answers = _classify(features[held], weights, 1)[1][:, 0]
+        tried.append((int((answers == labels[held]).sum()), l2, weights))
+    _, l2, weights = max(tried, key=lambda attempt: attempt[0])  # of equals the strongest
+    return Probe(mean, scale, fit(features, labels, classes, l2, weights))
 
 
 def fit(

@@ -57,6 +57,7 @@ class ArrowOfTime(Objective):
         self.views = {"clip": clip}
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = nn.Linear(self.tower.width, 2)
+        self.chance = 1 / 2
 
     def forward(self, batch: Batch) -> LossOutput:
         """Turn clips around by their keys' draws and tell which were."""

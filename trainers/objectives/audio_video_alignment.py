@@ -72,6 +72,7 @@ class AudioVideoAlignment(Objective):
         self.video = TOWERS.build(config.video, surroundings)
         self.audio = TOWERS.build(config.audio, surroundings)
         self.head = row_mlp(self.video.width + self.audio.width, config.hidden, 3)
+        self.chance = 1 / 3
 
     def forward(self, batch: Batch) -> LossOutput:
         """Pair every clip with a sound by its key's draws and tell what it was."""
@@ -89,9 +90,8 @@ class AudioVideoAlignment(Objective):
         share = gather(usable.mean().view(1)).mean().clamp(min=1 / len(present))
         right = (logits.detach().argmax(1) == kinds).to(logits.dtype)
         losses = F.cross_entropy(logits, kinds, reduction="none")
-        return LossOutput(
-            (losses * usable).mean() / share, {"accuracy": (right * usable).mean() / share}
-        )
+        metrics = {"accuracy": (right * usable).mean() / share, "usable": usable.mean()}
+        return LossOutput((losses * usable).mean() / share, metrics)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """Both towers."""

@@ -68,6 +68,7 @@ class FrameOrder(Objective):
         self.register_buffer("orders", orders(config.frames), persistent=False)
         classes = len(self.orders) // 2
         self.head = row_mlp(config.frames * self.tower.width, config.hidden, classes)
+        self.chance = 1 / classes
 
     def forward(self, batch: Batch) -> LossOutput:
         """Shuffle frames by the keys' draws and classify the order."""

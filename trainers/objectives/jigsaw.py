@@ -60,6 +60,7 @@ class Jigsaw(Objective):
             nn.GELU(),
             nn.Linear(config.hidden, config.permutations),
         )
+        self.chance = 1 / config.permutations
         orders = torch.tensor(permutations(config.permutations, _TILES))
         self.orders: Tensor
         self.register_buffer("orders", orders, persistent=False)

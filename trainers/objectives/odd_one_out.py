@@ -63,6 +63,7 @@ class OddOneOut(Objective):
         self._pieces = config.pieces
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = row_mlp(2 * self.tower.width, config.hidden, 1)
+        self.chance = 1 / config.pieces
 
     def forward(self, batch: Batch) -> LossOutput:
         """Shuffle one piece of each clip by its key's draws and find it."""

@@ -58,6 +58,7 @@ class Pace(Objective):
         self.views = {"clip": self._clip}
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = nn.Linear(self.tower.width, len(config.rates))
+        self.chance = 1 / len(config.rates)
 
     def forward(self, batch: Batch) -> LossOutput:
         """Classify the rate that the view drew."""

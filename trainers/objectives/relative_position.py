@@ -54,6 +54,7 @@ class RelativePosition(Objective):
             nn.GELU(),
             nn.Linear(config.hidden, _NEIGHBOURS),
         )
+        self.chance = 1 / _NEIGHBOURS
 
     def forward(self, batch: Batch) -> LossOutput:
         """Cut the middle and one neighbour by the keys' draws, and classify which it is."""

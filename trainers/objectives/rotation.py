@@ -36,6 +36,7 @@ class Rotation(Objective):
         self.views = {"image": ImageView(augmentation=config.augmentation)}
         self.tower = TOWERS.build(config.image, surroundings)
         self.head = nn.Linear(self.tower.width, 4)
+        self.chance = 1 / 4
 
     def forward(self, batch: Batch) -> LossOutput:
         """Turn every image by its key's draw and classify the turn."""

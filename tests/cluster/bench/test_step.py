@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cluster.bench.step import Stepping, _bare, candidates
+from cluster.bench.step import Stepping, _bare, candidates, shares_of_peak
+from cluster.prepare import train_tokenizer
 from cluster.profile import load_profile
-from tests.trainers.conftest import small_recipe
+from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
+from trainers.flops import flops_per_sample
+from trainers.model import build_objective
 
 
 def stepping(steps: int) -> Stepping:
@@ -23,6 +26,20 @@ def test_both_candidates_train_and_this_system_tells_where_its_time_went(
     assert len(told) == 1
     assert 0 <= told[0]["data_wait_share"] <= 1
     assert told[0]["commit_seconds"] > 0
+    recipe = small_recipe()
+    tokenizer = train_tokenizer(recipe, reader_of(recipe))
+    objective = build_objective(recipe, tokenizer)
+    batch = builder_of(recipe, objective, tokenizer)(next(tables_of(recipe)))
+    assert told[0]["flops_per_sample"] == pytest.approx(flops_per_sample(objective, batch))
+    assert shares_of_peak(stepping(9), rates, told[0]["flops_per_sample"]) == {}  # of a CPU
+
+
+def test_shares_of_a_known_peak_are_told_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
+    profile = load_profile("laptop", ("workers=1", "device=cuda", "engine.precision=bf16"))
+    gpu = Stepping(small_recipe(), profile, 9)
+    found = shares_of_peak(gpu, {"ours": 78.0, "bare": 156.0}, 1e12)
+    assert found == {"ours": 0.25, "bare": 0.5}
 
 
 def test_the_plain_loop_makes_the_steps_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

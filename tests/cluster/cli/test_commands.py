@@ -14,7 +14,7 @@ from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
 
 COMMANDS = ["demo", "train", "evaluate", "report", "list", "submit"]
-COMMANDS += ["pack", "index", "inspect", "verify", "bench"]
+COMMANDS += ["pack", "index", "inspect", "verify", "bench", "plan", "finetune"]
 
 
 def eagleray(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -73,7 +73,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("family", [*_FAMILIES, "recipes", "profiles"])
+@pytest.mark.parametrize("family", [*_FAMILIES, "recipes", "finetune-recipes", "profiles"])
 def test_every_family_is_listed_for_people_and_machines(family: str) -> None:
     from cluster.cli.list_ import members
 

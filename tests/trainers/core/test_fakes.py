@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.core import DataError, UserError
+from pipelines.core import Config, DataError, UserError
 from trainers.core.fakes import FakeEncoders, FakeLoad, fake_data
 
 DATA = fake_data(20, concepts=4)
@@ -97,3 +97,9 @@ def test_data_take_turns_and_seeds_share_no_pictures():
     assert other.texts == DATA.texts
     assert not set(other.keys) & set(DATA.keys)
     assert not {image.tobytes() for image in other.images} & {i.tobytes() for i in DATA.images}
+
+
+def test_a_task_is_known_as_far_as_the_signal_goes() -> None:
+    for signal, right in ((0.0, 25), (0.2, 40), (1.0, 100)):
+        found = FakeEncoders(signal=signal).proxy(Config(), 100, 0)
+        assert (found.right, found.examples, found.chance) == (right, 100, 0.25)

@@ -14,6 +14,7 @@ from trainers.core.fakes import FakeEncoders, FakeLoad, fake_data
 
 FAMILY = Family("trainers.evaluations")
 MEMBERS = [member.name for member in discover("trainers.evaluations").values()]
+OF_PICTURES = [name for name in MEMBERS if "gallery" in FAMILY.get(name).config.model_fields]
 COUNT = 240
 TEST = fake_data(COUNT, concepts=40, groups=4)
 TRAIN = fake_data(COUNT, concepts=40, groups=4, seed=1)
@@ -74,9 +75,11 @@ def outcome_of(name: str, signal: float) -> Outcome:
     return run(name, FakeEncoders(TEST, TRAIN, signal=signal))
 
 
-pytestmark = pytest.mark.parametrize("name", MEMBERS)
+every = pytest.mark.parametrize("name", MEMBERS)
+of_pictures = pytest.mark.parametrize("name", OF_PICTURES)
 
 
+@every
 def test_config_round_trip(name):
     config = config_of(name)
     assert FAMILY.parse(FAMILY.dump(config)) == config
@@ -84,29 +87,34 @@ def test_config_round_trip(name):
     assert {"name", "data"} <= set(FAMILY.dump(config))
 
 
+@of_pictures
 def test_unknown_key_is_refused_with_the_nearest(name):
     config = FAMILY.get(name).config
     with pytest.raises(ConfigError, match="unknown key; did you mean 'gallery'"):
         validate(config, {**required_by(name), "galery": 3}, "here")
 
 
+@every
 @pytest.mark.parametrize("value", ["a/b", "..", ""])
 def test_a_name_that_is_no_file_name_is_refused(name, value):
     with pytest.raises(ValueError, match="pattern"):
         config_of(name, name=value)
 
 
+@every
 def test_summary_and_docs(name):
     member = FAMILY.get(name)
     assert member.summary.endswith((".", "?"))
     assert member.config.__doc__
 
 
+@every
 def test_a_perfect_model_is_perfect(name):
     outcome = outcome_of(name, 1.0)
     assert outcome.metrics[outcome.headline] > 0.99
 
 
+@every
 def test_a_model_that_knows_nothing_is_at_chance(name):
     outcome = outcome_of(name, 0.0)
     score, chance = outcome.metrics[outcome.headline], outcome.chance
@@ -115,35 +123,41 @@ def test_a_model_that_knows_nothing_is_at_chance(name):
     assert 0 < chance < 1
 
 
+@of_pictures
 def test_a_collapsed_model_is_not_above_chance(name):
     outcome = run(name, Collapsed())
     assert outcome.metrics[outcome.headline] <= outcome.chance + 1e-9
 
 
+@of_pictures
 def test_a_diverged_model_is_reported(name):
     with pytest.raises(UserError, match="diverged"):
         run(name, Diverged())
 
 
+@every
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0])
 def test_outcome_is_consistent(name, signal):
     outcome = outcome_of(name, signal)
     low, high = outcome.interval
-    assert outcome.examples == COUNT
+    assert outcome.examples == getattr(config_of(name), "samples", COUNT)
     assert all(0 <= value <= 1 for value in outcome.metrics.values())
     assert 0 <= low <= outcome.metrics[outcome.headline] <= high <= 1
     assert Outcome.model_validate_json(outcome.model_dump_json()) == outcome
 
 
+@every
 def test_same_model_same_outcome(name):
     outcome = outcome_of(name, 0.3)
     assert run(name, FakeEncoders(TEST, TRAIN, signal=0.3)) == outcome
 
 
+@of_pictures
 def test_inference_tensors_do(name):
     assert run(name, Inference(TEST, TRAIN, signal=0.3)) == outcome_of(name, 0.3)
 
 
+@of_pictures
 def test_the_order_of_samples_does_not_matter(name):
     turned = {
         url: EvaluationData(
@@ -157,6 +171,7 @@ def test_the_order_of_samples_does_not_matter(name):
     assert outcome.metrics == pytest.approx(outcome_of(name, 0.3).metrics)
 
 
+@of_pictures
 def test_gallery_has_a_query_and_marked_answers(name):
     rows = outcome_of(name, 0.3).gallery
     assert len(rows) == 12
@@ -169,12 +184,14 @@ def test_gallery_has_a_query_and_marked_answers(name):
         assert scores == sorted(scores, reverse=True)
 
 
+@of_pictures
 def test_no_gallery_where_none_is_wanted(name):
     outcome = run(name, FakeEncoders(TEST, TRAIN, signal=0.3), gallery=0)
     assert outcome.gallery == ()
     assert outcome.metrics == outcome_of(name, 0.3).metrics
 
 
+@of_pictures
 @pytest.mark.parametrize("damage", ["empty", "field", "class"])
 def test_unusable_data_are_one_line_that_says_what_to_do(name, damage):
     count = 0 if damage == "empty" else 6

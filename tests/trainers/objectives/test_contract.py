@@ -109,3 +109,36 @@ def test_runs_in_bf16(kind: str) -> None:
         output = objective(random_batch(objective, 8, SIZE))
     output.loss.backward()
     assert torch.isfinite(output.loss)
+
+
+PROXIES = {
+    "rotation": 1 / 4,
+    "relative_position": 1 / 8,
+    "jigsaw": 1 / 64,
+    "arrow_of_time": 1 / 2,
+    "pace": 1 / 3,
+    "frame_order": 1 / 12,
+    "odd_one_out": 1 / 4,
+    "audio_video_alignment": 1 / 3,
+}
+
+
+@every
+def test_who_classifies_a_label_of_its_own_says_what_a_guesser_gets(kind: str) -> None:
+    """Labels are even over the classes: what does not depend on them is right by chance."""
+    objective = small(kind).eval()
+    assert objective.chance == PROXIES.get(kind)
+    if objective.chance is None:
+        return
+    right = count = 0.0
+    with torch.no_grad():
+        for seed in range(8):
+            batch = random_batch(objective, 32, SIZE, seed)
+            metrics = {name: float(v) for name, v in objective(batch).metrics.items()}
+            usable = 32 * metrics.get("usable", 1.0)
+            assert metrics["accuracy"] * usable == pytest.approx(
+                round(metrics["accuracy"] * usable), abs=1e-3
+            )
+            right, count = right + metrics["accuracy"] * usable, count + usable
+    deviation = (objective.chance * (1 - objective.chance) / count) ** 0.5
+    assert abs(right / count - objective.chance) < 4 * deviation

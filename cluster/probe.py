@@ -1,0 +1,207 @@
+"""A trial of a recipe's step on this machine, in the processes that a run would have."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+
+from cluster.plan import Measured, Trial, sizes_of
+from cluster.prepare import train_tokenizer
+from cluster.profile import Profile, check_fit
+from pipelines.core import ConfigError, UserError
+from pipelines.decode.tokenizer import Tokenizer
+from pipelines.memory import keep_freed_memory
+from pipelines.reader import Reader, Share, open_source
+from pipelines.views import ViewBuilder
+from trainers.core.engine import EngineConfig, Offload
+from trainers.flops import flops_per_sample
+from trainers.model import build_objective
+from trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trainers.core.engine import Engine
+
+_FIRST = 8  # samples of the first trial; each further one has twice as many
+_LONG = 1.0  # seconds of a step after which no larger trial is made
+_ROUNDS = 5  # of timing the two largest trials, in turns: a machine's other work comes and goes
+_BUDGET = 1.5  # seconds of a round
+_TABLES = 3  # batches of the real data that trials go round in
+
+
+def probe(recipe: Recipe, profile: Profile) -> Measured:
+    """Make a few steps of a recipe in processes of their own.
+
+    On a CPU there are as many processes as the profile has workers and the machine cores; they
+    train with the profile's engine and talk to one another as workers do. For a profile of
+    another device one process makes the steps on this machine's CPU, at stage 0.
+
+    Raises:
+        UserError: The recipe does not fit, or a trial's process died.
+    """
+    check_fit(recipe, profile)
+    reader = Reader(open_source(recipe.data.source), recipe.data, recipe.seed)
+    if reader.order.size < recipe.global_batch:
+        raise ConfigError(
+            f"global_batch is {recipe.global_batch} but the data set has only "
+            f"{reader.order.size} samples; set global_batch to at most that"
+        )
+    cores = os.cpu_count() or 1
+    here = profile.device == "cpu"
+    processes = min(profile.workers, cores) if here else 1
+    setting = _Setting(
+        recipe,
+        profile.engine.model_copy(update={"compile": False}) if here else _alone(profile.engine),
+        reader,
+        train_tokenizer(recipe, reader),
+        recipe.global_batch // profile.workers,
+        max(1, cores // profile.workers) if here else cores,
+        processes,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="eagleray-plan-") as folder,
+        ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool,
+    ):
+        try:
+            found = list(pool.map(partial(_work, setting, folder), range(processes)))
+        except BrokenProcessPool:
+            raise UserError(
+                "a trial's process died, most likely for want of memory; "
+                "set global_batch lower, or use more workers"
+            ) from None
+    peaks = [max(each.trials[n].peak for each in found) for n in range(len(found[0].trials))]
+    trials = tuple(replace(t, peak=p) for t, p in zip(found[0].trials, peaks, strict=True))
+    decode = sum(each.decode_seconds for each in found) / len(found)
+    return replace(found[0], trials=trials, decode_seconds=decode)
+
+
+def _alone(engine: EngineConfig) -> EngineConfig:
+    changes = {"zero_stage": 0, "offload": Offload(), "compile": False}
+    return engine.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What each process of a trial is told."""
+
+    recipe: Recipe
+    engine: EngineConfig
+    reader: Reader
+    tokenizer: Tokenizer | None
+    local: int
+    threads: int
+    processes: int
+
+
+def _work(setting: _Setting, folder: str, rank: int) -> Measured:
+    """Run one process: load what a worker loads, then decode and train."""
+    import trainers.worker  # noqa: F401  # for its memory: Ray and DeepSpeed with all they need
+    from trainers.deepspeed_engine import DeepSpeedEngine
+
+    keep_freed_memory()
+    torch.set_num_threads(setting.threads)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(setting.processes)}
+    dist.init_process_group(
+        "gloo", f"file://{folder}/meet", rank=rank, world_size=setting.processes
+    )
+    try:
+        recipe, device = setting.recipe, torch.device("cpu")
+        objective = build_objective(recipe, setting.tokenizer)
+        size = recipe.data.decode.size
+        views = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device)
+        tables, decoding = _decode(setting, rank)
+        flops = flops_per_sample(objective, views(tables[0]))
+        sizes = sizes_of(objective, recipe.optimizer)
+        engine = DeepSpeedEngine(objective, recipe.optimizer, setting.engine, setting.local, device)
+        runs = _Runs(engine, views, tables, recipe.optimizer.learning_rate)
+        trials = tuple(runs.trials(setting.local))
+    finally:
+        dist.destroy_process_group()
+    return Measured(
+        trials=trials,
+        sizes=sizes,
+        engine=setting.engine,
+        workers=setting.processes,
+        cores=os.cpu_count() or 1,
+        row_bytes=setting.reader.row_bytes,
+        decode_seconds=decoding,
+        flops=flops,
+    )
+
+
+def _decode(setting: _Setting, rank: int) -> tuple[list[pa.Table], float]:
+    """Read this process's first batches: tables, and seconds a sample."""
+    rows = min(setting.local, setting.reader.order.size // setting.processes)
+    share = Share(rows * setting.processes, rank, setting.processes, 0, 1 + _TABLES)
+    tables = setting.reader.batches(share)
+    next(tables)  # opens files
+    began = time.perf_counter()
+    held = list(tables)
+    return held, (time.perf_counter() - began) / sum(table.num_rows for table in held)
+
+
+@dataclass
+class _Runs:
+    """Steps of an engine over tables that it has."""
+
+    engine: Engine
+    views: ViewBuilder
+    tables: list[pa.Table]
+    rate: float
+
+    def trials(self, local: int) -> Iterator[Trial]:
+        """Double the batch until it is a worker's or takes long; then time the last two."""
+        local = min(local, self.tables[0].num_rows)
+        batch = min(_FIRST, max(1, local // 2))
+        peaks, took = {}, 0.0
+        while True:
+            self._steps(batch, 2)
+            took = self._steps(batch, 1)
+            peaks[batch] = _peak()
+            if batch == local or took > _LONG:
+                break
+            batch = min(2 * batch, local)
+        seconds: dict[int, list[float]] = {batch: [] for batch in list(peaks)[-2:]}
+        for _ in range(_ROUNDS):
+            for batch, times in seconds.items():
+                # All processes know the same times, and so make equally many steps.
+                count = round(_BUDGET / (times[-1] if times else took))
+                times.append(self._steps(batch, max(2, min(50, count))))
+        for batch, times in seconds.items():
+            yield Trial(batch, statistics.median(times), peaks[batch])
+
+    def _steps(self, batch: int, count: int) -> float:
+        """Seconds of a step, agreed between processes."""
+        began = time.perf_counter()
+        for number in range(count):
+            table = self.tables[number % len(self.tables)].slice(0, batch)
+            self.engine.step(self.views(table), self.rate)
+            self.engine.objective.after_step(0.0)
+        taken = torch.tensor([(time.perf_counter() - began) / count])
+        return self.engine.mean(taken).item()
+
+
+def _peak() -> int:
+    """Bytes that this process had resident at most."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most << 10
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) << 10

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from pipelines.core import ConfigError, DataError, StorageError, UserError, validate
+from tests.trainers.conftest import SMALL_TOWERS, small_recipe
+from tests.trainers.test_model import committed_model
+from trainers.finetune import FinetuneResult, finetune
+from trainers.finetune_recipe import FinetuneRecipe, load_finetune_recipe
+
+CPU = torch.device("cpu")
+
+
+def png(group: int, seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 120, (16, 16, 3), dtype=np.uint8)
+    pixels[..., group] += 60
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def sample(number: int, seed: int) -> dict[str, bytes]:
+    label = json.dumps({"group": f"group {number % 3}"}).encode()
+    return {"png": png(number % 3, 1000 * seed + number), "json": label}
+
+
+@pytest.fixture
+def tars(tmp_path: Path, make_tar) -> Path:
+    for seed, (name, count) in enumerate({"train": 30, "test": 12, "shift": 9}.items()):
+        make_tar(tmp_path / f"{name}.tar", {f"{n:03}": sample(n, seed) for n in range(count)})
+    return tmp_path
+
+
+def recipe_of(tars: Path, **changes: object) -> FinetuneRecipe:
+    data = {
+        "name": "few",
+        "random": {"image": SMALL_TOWERS["image"], "size": 16},
+        "train": f"{tars}/train.tar",
+        "test": f"{tars}/test.tar",
+        "shift": {"dark": f"{tars}/shift.tar"},
+        "labels": {"per_class": 4},
+        "mode": {"kind": "full", "epochs": 1, "batch": 6},
+        **changes,
+    }
+    return validate(FinetuneRecipe, {k: v for k, v in data.items() if v is not None}, "few")
+
+
+def test_recipe_results_and_weights_are_filed(tars: Path) -> None:
+    recipe, out = recipe_of(tars), tars / "out"
+    result = finetune(recipe, str(out), CPU)
+    assert FinetuneResult.model_validate_json((out / "results.json").read_text()) == result
+    assert load_finetune_recipe(str(out / "recipe.yaml")) == recipe
+    weights = safetensors.torch.load_file(out / "model.safetensors")
+    assert weights["head.weight"].shape == (3, 16)
+    assert result.classes == ("group 0", "group 1", "group 2")
+    assert result.labels == dict.fromkeys(result.classes, 4)
+    assert (result.mode, result.checkpoint, result.samples) == ("full", None, 0)
+    examples = {score.dataset: score.outcome.examples for score in result.scores}
+    assert examples == {"test": 12, "dark": 9}
+
+
+def test_the_same_again_is_allowed_and_another_recipe_is_not(tars: Path) -> None:
+    one = finetune(recipe_of(tars), str(tars / "out"), CPU)
+    again = finetune(recipe_of(tars), str(tars / "out"), CPU)
+    assert one.scores == again.scores
+    with pytest.raises(ConfigError, match="another recipe; give another --out"):
+        finetune(recipe_of(tars, seed=1), str(tars / "out"), CPU)
+
+
+@pytest.mark.parametrize("place", ["run", "checkpoint"])
+def test_the_tower_of_a_checkpoint_is_used(tars: Path, place: str) -> None:
+    objective = {"kind": "simclr", "image": SMALL_TOWERS["image"]}
+    made = committed_model(tars / "run", small_recipe(objective=objective, tokenizer=None))
+    url = made.url if place == "checkpoint" else str(tars / "run")
+    recipe = recipe_of(tars, random=None, checkpoint=url, mode={"kind": "probe"})
+    result = finetune(recipe, str(tars / "out"), CPU)
+    assert (result.digest, result.samples) == (made.digest, 16)
+    trained = {
+        name: value
+        for name, value in safetensors.torch.load(made.read("model.safetensors")).items()
+        if "_model." in name
+    }
+    kept = safetensors.torch.load_file(tars / "out" / "model.safetensors")
+    for name, value in trained.items():
+        assert torch.equal(kept["tower._model." + name.partition("_model.")[2]], value)
+    assert trained
+
+
+def test_without_a_checkpoint_the_seed_gives_the_tower(tars: Path) -> None:
+    weights = []
+    for seed, out in ((0, "a"), (0, "b"), (1, "c")):
+        torch.rand(3)
+        finetune(recipe_of(tars, seed=seed, mode={"kind": "knn"}), str(tars / out), CPU)
+        weights.append(safetensors.torch.load_file(tars / out / "model.safetensors"))
+    one, same, other = (torch.cat([v.flatten() for v in w.values()]) for w in weights)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_nothing_is_written_where_something_is_missing(tars: Path) -> None:
+    for changes, error in (
+        ({"random": None, "checkpoint": f"{tars}/nowhere"}, StorageError),
+        ({"label": "json.colour"}, DataError),
+        ({"test": f"{tars}/none.tar"}, UserError),
+    ):
+        with pytest.raises(error) as caught:
+            finetune(recipe_of(tars, **changes), str(tars / "out"), CPU)
+        assert "\n" not in str(caught.value)
+    assert not (tars / "out").exists()

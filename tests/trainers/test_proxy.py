@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from pipelines.core import DataError, UserError
+from pipelines.core.batch import Batch
+from pipelines.sources.synthetic import Synthetic
+from tests.trainers.conftest import SMALL_TOWERS, builder_of, small_recipe, tables_of
+from tests.trainers.test_model import committed_model
+from trainers.core.objective import LossOutput, Objective
+from trainers.evaluate import evaluate
+from trainers.model import Model, build_objective, load_model
+from trainers.proxy import judge
+from trainers.recipe import EVALUATIONS, Recipe, load_recipe, shipped
+
+DATA = {"kind": "synthetic", "samples": 50, "size": 16, "seed": 9}
+
+
+def rotation() -> Recipe:
+    objective = {"kind": "rotation", "image": SMALL_TOWERS["image"]}
+    return small_recipe(objective=objective, tokenizer=None)
+
+
+class Scripted(Objective):
+    """Knows the first rows of every batch, and may leave out others."""
+
+    def __init__(self, right: list[int], usable: list[float] | None = None):
+        super().__init__()
+        self._right, self._usable = iter(right), iter(usable or [])
+
+    def forward(self, batch: Batch) -> LossOutput:
+        share = next(self._usable, None)
+        count = len(batch) * (1 if share is None else share)
+        metrics = {"accuracy": torch.tensor(next(self._right) / count)}
+        if share is not None:
+            metrics["usable"] = torch.tensor(share)
+        return LossOutput(torch.zeros(()), metrics)
+
+    def encoders(self):
+        return {}
+
+
+def table(*faults: str) -> pa.Table:
+    return pa.table({"fault": list(faults)})
+
+
+def build(rows: pa.Table) -> Batch:
+    return Batch(torch.arange(rows.num_rows), torch.arange(rows.num_rows), {})
+
+
+def test_answers_are_counted_over_batches_of_any_size() -> None:
+    tables = [table(*[""] * 7), table(*[""] * 3)]
+    assert judge(Scripted([5, 1]), build, tables) == (6, 10)
+
+
+def test_what_an_objective_leaves_out_does_not_count() -> None:
+    tables = [table(*[""] * 8), table(*[""] * 4)]
+    assert judge(Scripted([3, 1], [0.5, 0.25]), build, tables) == (4, 5)
+
+
+def test_what_stands_in_for_unreadable_samples_does_not_count() -> None:
+    assert judge(Scripted([2]), build, [table("", "torn", ""), table("torn")]) == (2, 2)
+    with pytest.raises(DataError, match="no sample can be judged"):
+        judge(Scripted([]), build, [table("torn")])
+
+
+def test_a_diverged_model_is_reported() -> None:
+    class Diverged(Scripted):
+        def forward(self, batch: Batch) -> LossOutput:
+            return LossOutput(torch.tensor(float("nan")), {"accuracy": torch.tensor(0.5)})
+
+    with pytest.raises(UserError, match="diverged"):
+        judge(Diverged([]), build, [table("")])
+
+
+def naive(recipe: Recipe, seed: int, samples: int) -> int:
+    """Right answers, by the objective's own metric over batches as training makes them."""
+    again = recipe.model_copy(update={"seed": seed})
+    data = recipe.data.model_copy(update={"source": Synthetic.Config(samples=50, size=16, seed=9)})
+    again = again.model_copy(update={"data": data, "samples": samples})
+    objective = build_objective(recipe, None).eval()
+    views = builder_of(again, objective, None)
+    batches = [views(rows) for rows in tables_of(again)]
+    with torch.no_grad():
+        return round(sum(float(objective(b).metrics["accuracy"]) * len(b) for b in batches))
+
+
+def test_a_model_is_asked_as_in_training() -> None:
+    recipe = rotation()
+    model = Model(build_objective(recipe, None), recipe, None)
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": DATA}).data
+    found = model.proxy(data, 32, 3)
+    assert (found.right, found.examples, found.chance) == (naive(recipe, 3, 32), 32, 0.25)
+    assert model.proxy(data, 32, 3) == found
+    assert model.proxy(data, 10_000, 3).examples == 50  # all, each of them once
+
+
+def test_nothing_of_the_model_changes() -> None:
+    recipe = rotation()
+    model = Model(build_objective(recipe, None), recipe, None)
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": DATA}).data
+    before = model.features(next(iter(pictures())))
+    model.proxy(data, 16, 0)
+    assert torch.equal(model.features(next(iter(pictures()))), before)
+
+
+def pictures():
+    yield torch.full((2, 16, 16, 3), 7, dtype=torch.uint8).numpy()
+
+
+def test_an_evaluation_of_a_commit(tmp_path: Path) -> None:
+    commit = committed_model(tmp_path, rotation())
+    config = EVALUATIONS.parse({"kind": "proxy", "name": "held-out", "data": DATA})
+    result = evaluate(load_model(commit), commit, config)
+    assert (result.evaluation, result.dataset, result.status) == ("proxy", "held-out", "ok")
+    assert result.outcome is not None
+    assert (result.outcome.examples, result.outcome.chance) == (50, 0.25)
+
+
+def test_an_objective_without_labels_says_so(tmp_path: Path) -> None:
+    objective = {"kind": "simclr", "image": SMALL_TOWERS["image"]}
+    recipe = small_recipe(objective=objective, tokenizer=None)
+    commit = committed_model(tmp_path, recipe)
+    config = EVALUATIONS.parse({"kind": "proxy", "name": "held-out", "data": DATA})
+    result = evaluate(load_model(commit), commit, config)
+    assert result.status == "failed"
+    assert "'simclr' draws no labels to classify" in str(result.error)
+    assert "\n" not in str(result.error)
+
+
+def test_data_of_another_kind_are_refused_in_one_line(tmp_path: Path) -> None:
+    commit = committed_model(tmp_path, rotation())
+    source = {"kind": "sprites", "samples": 16, "frames": 8, "size": 16}
+    config = EVALUATIONS.parse({"kind": "proxy", "name": "films", "data": source})
+    result = evaluate(load_model(commit), commit, config)
+    assert "no image member" in str(result.error)
+    assert "\n" not in str(result.error)
+
+
+def test_shipped_recipes_ask_it_of_objectives_that_answer() -> None:
+    asked = []
+    for name in shipped():
+        recipe = load_recipe(name)
+        if "proxy" in map(EVALUATIONS.kind_of, recipe.evaluations):
+            asked.append(name)
+            assert build_objective(recipe, None).chance is not None, name
+    assert len(asked) > 5

@@ -1,0 +1,64 @@
+"""The task of training, on data that was held out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import BeforeValidator, Field
+
+from pipelines import core
+from pipelines.reader import SOURCES
+from trainers.core.evaluation import Encoders, Load, Outcome
+from trainers.labels import Name
+from trainers.statistics import bootstrap_interval
+
+
+def _tars(data: Any) -> Any:
+    return {"kind": "webdataset", "url": data} if isinstance(data, str) else data
+
+
+class Proxy:
+    """How well is the training task itself solved on held-out data?
+
+    For objectives that classify a label which they draw themselves, such as the
+    rotation of an image or the direction of a clip. Samples are decoded and
+    augmented as the recipe says, in batches of its global batch, and the
+    random choices follow from the seed. Unreadable samples are left out.
+    """
+
+    class Config(core.Config):
+        """The data, and how much of it.
+
+        Attributes:
+            name: Of the data set, for tables.
+            data: Any source, or a URL pattern of tars.
+            samples: How many; all where there are fewer.
+            seed: Of the order of samples, of augmentation and of the labels.
+        """
+
+        name: Name
+        data: Annotated[core.Config, SOURCES, BeforeValidator(_tars)]
+        samples: int = Field(default=2048, ge=1)
+        seed: int = Field(default=0, ge=0)
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def run(self, model: Encoders, load: Load) -> Outcome:
+        """Measure a model.
+
+        Raises:
+            UserError: The objective draws no labels, or the data lack what it needs.
+        """
+        del load  # whole films would not fit into memory
+        found = model.proxy(self.config.data, self.config.samples, self.config.seed)
+        # The interval depends on how many are right and not on which.
+        right = torch.arange(found.examples) < found.right
+        return Outcome(
+            metrics={"accuracy": found.right / found.examples},
+            headline="accuracy",
+            chance=found.chance,
+            examples=found.examples,
+            interval=bootstrap_interval(right),
+        )

@@ -1,0 +1,92 @@
+"""Few labels: which examples of a labelled set may be learned from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field, model_validator
+
+from pipelines.core import Config
+from trainers.core.evaluation import EvaluationData, Load
+from trainers.labels import filled
+
+
+class Labels(Config):
+    """How many labels are known, drawn class by class; give one of both.
+
+    Attributes:
+        fraction: Share of each class, rounded, but one at least.
+        per_class: Of each class, or all where it has fewer.
+    """
+
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    per_class: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> Labels:
+        if (self.fraction is None) == (self.per_class is None):
+            raise ValueError("give either fraction or per_class")
+        return self
+
+    def of(self, size: int) -> int:
+        """How many labels of a class of some size are known."""
+        if self.per_class is not None:
+            return min(self.per_class, size)
+        return max(1, math.floor((self.fraction or 1) * size + 0.5))
+
+
+def draw(keys: Sequence[str], labels: Sequence[str], how: Labels, seed: int) -> list[int]:
+    """Choose examples by a hash of seed and key: fewer labels are always some of more labels.
+
+    Args:
+        keys: Of the examples.
+        labels: Their classes.
+        how: How many.
+        seed: Of the draw.
+
+    Returns:
+        Places of the examples chosen, ascending.
+    """
+    classes: dict[str, list[int]] = defaultdict(list)
+    for place, label in enumerate(labels):
+        classes[label].append(place)
+
+    def number(place: int) -> bytes:
+        return hashlib.sha256(f"{seed} {keys[place]}".encode()).digest()
+
+    return sorted(
+        place
+        for members in classes.values()
+        for place in sorted(members, key=number)[: how.of(len(members))]
+    )
+
+
+def few(load: Load, url: str, field: str, how: Labels, seed: int) -> Load:
+    """Load as before, but of one data set only the examples whose labels are known.
+
+    Args:
+        load: Loads whole data sets.
+        url: Of the data set to choose from; it is loaded at once.
+        field: Text field with its labels.
+        how: How many of them are known.
+        seed: Of the draw.
+
+    Raises:
+        DataError: It is empty, or a label is missing.
+    """
+    whole = load(url, {"label": field})
+    labels = filled(whole, "label", field, url)
+    places = draw(whole.keys, labels, how, seed)
+    chosen = EvaluationData(
+        keys=[whole.keys[place] for place in places],
+        images=whole.images[places],
+        texts={"label": [labels[place] for place in places]},
+    )
+
+    def loaded(asked: str, fields: Mapping[str, str]) -> EvaluationData:
+        return chosen if asked == url else load(asked, fields)
+
+    return loaded

@@ -1,0 +1,108 @@
+"""Recipes of the second phase: which tower, which labels, what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, model_validator
+
+from pipelines.core import Config, ConfigError, nearest, validate
+from pipelines.core.config import load_yaml
+from pipelines.shards import storage
+from pipelines.shards.url import Url
+from trainers.few_labels import Labels
+from trainers.finetuning import MODES
+from trainers.labels import Name
+from trainers.models import TOWERS
+from trainers.recipe import override
+
+SHIPPED = Path(__file__).parent / "finetuning"
+TEST = "test"
+"""Name of the test set among all sets."""
+
+
+class RandomTower(Config):
+    """A tower with initial weights, to see what pretraining gains.
+
+    Attributes:
+        image: Image tower.
+        size: Side of the images, in pixels.
+    """
+
+    image: Annotated[Config, TOWERS]
+    size: int = Field(ge=1)
+
+
+class FinetuneRecipe(Config):
+    """What is learned from few labels, and where that is tested.
+
+    Attributes:
+        name: Of the recipe.
+        seed: Of the draw of labels, initial weights, order and augmentation.
+        checkpoint: RUN/checkpoints/<samples>, or RUN for its newest.
+        random: What to begin from where there is no checkpoint.
+        train: URL pattern of the pictures with labels.
+        test: URL pattern of the pictures to classify.
+        shift: Further test sets by name, whose pictures differ in kind.
+        label: Text field of all that holds the label.
+        labels: How many labels of ``train`` are known.
+        mode: What is done with them: ``probe``, ``knn`` or ``full``.
+    """
+
+    name: str
+    seed: int = 0
+    checkpoint: Url | None = None
+    random: RandomTower | None = None
+    train: Url
+    test: Url
+    shift: dict[Name, Url] = Field(default_factory=dict)
+    label: str = "json.group"
+    labels: Labels
+    mode: Annotated[Config, MODES]
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> FinetuneRecipe:
+        if (self.checkpoint is None) == (self.random is None):
+            raise ValueError("give either checkpoint, or random with a tower and a size")
+        if self.train in self.sets.values():
+            raise ValueError("train is a test set as well: its labels would be known")
+        if TEST in self.shift:
+            raise ValueError(f"shift: '{TEST}' is the name of the test set; choose another one")
+        return self
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """URL patterns of all test sets by name."""
+        return {TEST: self.test, **self.shift}
+
+    def to_yaml(self) -> str:
+        """Write it out in full, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_finetune_recipe(name: str, overrides: Iterable[str] = ()) -> FinetuneRecipe:
+    """Load a recipe.
+
+    Args:
+        name: Name of a shipped recipe, or path or URL of a file.
+        overrides: ``path.to.key=value`` each, the value in YAML.
+
+    Raises:
+        ConfigError: One line with the path and the nearest valid name.
+        StorageError: There is no such file.
+    """
+    is_file = name.endswith((".yaml", ".yml"))
+    if not is_file and name not in shipped():
+        raise ConfigError(f"no recipe to fine-tune by '{name}'; {nearest(name, shipped())}")
+    url = name if is_file else str(SHIPPED / f"{name}.yaml")
+    where = url.rpartition("/")[2]
+    data = load_yaml(storage.read_text(url), where)
+    return validate(FinetuneRecipe, override(data, overrides), where)

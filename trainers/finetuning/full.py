@@ -1,0 +1,134 @@
+"""All of the tower is trained on the few labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipelines import core
+from pipelines.augment import AUGMENTATIONS
+from pipelines.augment.none import Nothing
+from pipelines.core import ConfigError, UserError
+from pipelines.core.batch import Batch
+from pipelines.core.randomness import sample_keys, uniform
+from pipelines.views import normalise, pixels
+from trainers.classifier import Classifier, Network, interpolate, with_layer_decay
+from trainers.core.engine import OptimizerConfig
+from trainers.evaluations.linear_probe import Candidates, learn
+from trainers.finetune_task import Learned, Score, Task, outputs
+from trainers.labels import labelled_outcome
+from trainers.schedule import learning_rate
+from trainers.torch_engine import TorchEngine
+
+_ORDER, _AUGMENTATION = 1, 16  # streams of random numbers
+
+
+class Full:
+    """Tower and head are trained from the probe's head on, and ensembled with the probe.
+
+    Training begins with the head that a probe finds on frozen features (Kumar et al., 2022,
+    arXiv:2202.10054). It can lower accuracy under shift, so that models whose weights lie
+    between the probe's and the fine-tuned ones are scored too (WiSE-FT: Wortsman et al.,
+    2022, arXiv:2109.01903). Test data choose none of them: the fine-tuned one is kept.
+    """
+
+    class Config(core.Config):
+        """The training, and the ensembles.
+
+        Attributes:
+            epochs: Passes over the labelled pictures.
+            batch: Pictures of a step, at most; an epoch's steps have equally many.
+            optimizer: Its rates and schedule; the warm-up counts pictures.
+            layer_decay: Factor of the learning rate for each block further from the head.
+            augmentation: Of the labelled pictures.
+            l2: Of the probe, see the mode ``probe``.
+            ensemble: Shares of the fine-tuned weights; 0 (the probe) and 1 are always scored.
+        """
+
+        epochs: int = Field(20, ge=1)
+        batch: int = Field(64, ge=1)
+        optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
+        layer_decay: float = Field(0.75, gt=0, le=1)
+        augmentation: Annotated[core.Config, AUGMENTATIONS] = Nothing.Config()
+        l2: Candidates = (1e-1, 1e-2, 1e-3, 1e-4)
+        ensemble: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0, 0.25, 0.5, 0.75, 1)
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def run(self, task: Task) -> Learned:
+        """Fit the probe, train from there, and score what lies between.
+
+        Raises:
+            UserError: The loss or the features are not finite, or the warm-up is too long.
+        """
+        images = task.labelled.reference.images
+        probe = learn(outputs(task.tower, images, task.device), task.labelled, self.config.l2)
+        network = Network(task.tower, probe.head()).to(task.device)
+        start = _copy(network)
+        self._train(network, task)
+        end = _copy(network)
+        scores = []
+        for alpha in sorted({0.0, *self.config.ensemble, 1.0}):
+            network.load_state_dict(interpolate(start, end, alpha))
+            scores += _scores(network, task, alpha)
+        return Learned(tuple(scores), end)
+
+    def _train(self, network: Network, task: Task) -> None:
+        c, count = self.config, len(task.labelled.reference)
+        total = c.epochs * count
+        if c.optimizer.warmup >= total:
+            raise ConfigError(
+                f"mode.optimizer.warmup: {c.optimizer.warmup} of {total} pictures in all epochs; "
+                "lower it, or train for more epochs"
+            )
+        classifier = Classifier(network)
+        optimizer = with_layer_decay(classifier, c.optimizer, c.layer_decay)
+        engine = TorchEngine(classifier, optimizer, task.device)
+        steps, seen = -(-count // c.batch), 0
+        for epoch in range(c.epochs):
+            losses = []
+            for step, batch in enumerate(self._batches(task, epoch, steps), 1):
+                network.train()
+                seen += len(batch)
+                rate = learning_rate(c.optimizer, seen, total)
+                losses.append(engine.step(batch, rate).output.loss.detach())
+                task.progress(epoch * steps + step, c.epochs * steps)
+            if not bool(torch.stack(losses).isfinite().all()):
+                raise UserError(
+                    f"the loss is not finite in epoch {epoch + 1}; lower "
+                    "mode.optimizer.learning_rate, or add a warm-up"
+                )
+        classifier.load_state_dict(engine.weights())
+
+    def _batches(self, task: Task, epoch: int, steps: int) -> Iterator[Batch]:
+        augment = AUGMENTATIONS.build(self.config.augmentation)
+        labelled = task.labelled
+        numbers = torch.arange(len(labelled.reference))
+        keys = sample_keys(task.seed, torch.full_like(numbers, epoch), numbers)
+        order = uniform(keys, _ORDER, 1)[:, 0].argsort(stable=True)
+        for some in order.tensor_split(steps):
+            stored = torch.from_numpy(np.ascontiguousarray(labelled.reference.images[some.numpy()]))
+            mine = keys[some].to(task.device)
+            image = normalise(augment(pixels(stored.to(task.device)), mine, _AUGMENTATION))
+            label = labelled.reference_labels[some].to(task.device)
+            yield Batch(some, mine, {"image": image, "label": label})
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _scores(network: Network, task: Task, alpha: float) -> list[Score]:
+    stage = {0.0: "probe", 1.0: "fine-tuned"}.get(alpha, f"ensemble {alpha:g}")
+    scores = []
+    for name, labelled in task.sets.items():
+        answers = outputs(network, labelled.test.images, task.device).argmax(1)
+        outcome = labelled_outcome(labelled, answers == labelled.test_labels, ())
+        scores.append(Score(stage=stage, alpha=alpha, dataset=name, outcome=outcome))
+    return scores

@@ -111,6 +111,7 @@ def _job(run: str, recipe: Recipe, profile: Profile) -> Job:
         recipe=recipe,
         engine=profile.engine,
         reader=profile.reader,
+        augment=profile.augment,
         patience=profile.patience,
         keep=profile.keep,
         leave=storage.join(run, "leave.json"),

@@ -52,6 +52,8 @@ class Profile(Config):
         cpus_per_worker: Logical CPUs of each.
         engine: ZeRO stage and precision.
         reader: How reading is spread.
+        augment: Where views are made: by the worker on its device, or by its readers, on nodes
+            with CPUs to spare or on GPUs of their own (``reader.gpus``). The numbers are the same.
         evaluations: How evaluation jobs run.
         restarts: How often a worker group that died is started again.
         patience: Seconds that a step, with a commit after it, may take before its worker counts
@@ -69,6 +71,7 @@ class Profile(Config):
     cpus_per_worker: float = 1.0
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
+    augment: Literal["worker", "readers"] = "worker"
     evaluations: EvaluationJobs = EvaluationJobs()
     restarts: int = Field(default=3, ge=0)
     patience: float = Field(default=1800.0, gt=0)

@@ -12,7 +12,7 @@ import faulthandler
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,7 @@ class ReaderConfig(Config):
         threads: Threads of a read task that decode. Few tasks with several threads move
             less memory between processes than many tasks.
         cpus: Logical CPUs that a read task occupies.
+        gpus: GPUs that a read task occupies, where it augments on one.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
         patience: Seconds that a reader may work on one batch before it counts as
@@ -58,6 +59,7 @@ class ReaderConfig(Config):
     tasks_ahead: int = Field(default=2, ge=1)
     threads: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
     memory: int = Field(default=256 << 20, ge=1 << 20)
     patience: float = Field(default=300.0, gt=0)
     outage: float = Field(default=120.0, ge=0)
@@ -89,9 +91,15 @@ class _Patience(ExecutionCallback):  # type: ignore[misc]
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
-    def __init__(self, reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig):
+    def __init__(
+        self,
+        reader: ray.ObjectRef,
+        parts: list[Rows],
+        config: ReaderConfig,
+        change: ray.ObjectRef | None,
+    ):
         super().__init__()
-        self._reader, self._parts, self._config = reader, parts, config
+        self._reader, self._parts, self._config, self._change = reader, parts, config, change
 
     def get_name(self) -> str:
         return "eagleray"
@@ -105,26 +113,34 @@ class _ShareSource(Datasource):  # type: ignore[misc]
     def _task(self, part: Rows) -> ReadTask:
         rows = part.stop - part.start
         metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
-        return ReadTask(partial(_read, self._reader, part, self._config), metadata)
+        return ReadTask(partial(_read, self._reader, part, self._config, self._change), metadata)
 
 
-_loaded: dict[str, Reader] = {}
+Change = Callable[[pa.Table], pa.Table]
+_loaded: dict[str, Any] = {}
+_KEPT = 2  # a reader, and what changes its tables
 
 
-def _load(reference: ray.ObjectRef) -> Reader:
+def _load(reference: ray.ObjectRef) -> Any:
     """A process that reads on keeps its reader, with the parts of the index it has read."""
     # Clusters that follow one another in a process number their objects alike.
     name = ray.get_runtime_context().get_node_id() + reference.hex()
     if name not in _loaded:
-        _loaded.clear()
+        while len(_loaded) >= _KEPT:
+            _loaded.pop(next(iter(_loaded)))
         _loaded[name] = ray.get(reference)
     return _loaded[name]
 
 
-def _read(reference: ray.ObjectRef, part: Rows, config: ReaderConfig) -> Iterator[pa.Table]:
+def _read(
+    reference: ray.ObjectRef, part: Rows, config: ReaderConfig, change: ray.ObjectRef | None
+) -> Iterator[pa.Table]:
     keep_freed_memory()
     storage.persist(config.outage)
-    tables = _load(reference).read(part, config.threads)
+    reader: Reader = _load(reference)
+    tables = reader.read(part, config.threads)
+    if change is not None:
+        tables = map(_load(change), tables)
     while True:
         # Ends the process even where the library that hangs holds the interpreter's lock;
         # the stack goes to the log, and the task starts again in another process.
@@ -136,27 +152,44 @@ def _read(reference: ray.ObjectRef, part: Rows, config: ReaderConfig) -> Iterato
         yield table
 
 
-def stream(reader: ray.ObjectRef, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
+def stream(
+    reader: ray.ObjectRef, share: Share, config: ReaderConfig, change: Change | None = None
+) -> Iterator[pa.Table]:
     """Stream a worker's part of every global batch through Ray Data.
 
     Args:
         reader: Reference of a ``Reader``: every node's tasks share one copy.
         share: Which part of which global batches.
         config: How the reading is spread.
+        change: What read tasks make of their tables, if anything, row by row.
 
     Yields:
         One table a global batch, of ``share.local`` rows, in order.
     """
-    loaded = _load(reader)
+    loaded: Reader = _load(reader)
+    size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
+    kept = None if change is None else ray.put(change)
     parts = cut(share, loaded.order, config.batches_per_task * share.local)
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
-    block = int(_PASSES * share.local * loaded.row_bytes)
-    blocks = (table for segment in segments for table in _blocks(reader, segment, config, block))
+    block = int(_PASSES * share.local * size)
+    blocks = (
+        table
+        for segment in segments
+        for table in _blocks(_ShareSource(reader, segment, config, kept), segment, config, block)
+    )
     yield from _rebatch(blocks, share.local)
 
 
+def _row_bytes(reader: Reader, share: Share, change: Change) -> float:
+    """Bytes of a row of changed tables, found by changing a few."""
+    start = share.start * share.local
+    few = Rows(share, start, start + min(share.local, 4))
+    tables = map(change, reader.read(few, 1))
+    return max(float(table.nbytes / table.num_rows) for table in tables)
+
+
 def _blocks(
-    reader: ray.ObjectRef, parts: list[Rows], config: ReaderConfig, block: int
+    source: _ShareSource, parts: list[Rows], config: ReaderConfig, block: int
 ) -> Iterator[pa.Table]:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -169,10 +202,11 @@ def _blocks(
     if _Patience not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(
-        _ShareSource(reader, parts, config),
+        source,
         override_num_blocks=len(parts),
         concurrency=min(config.tasks_ahead, len(parts)),
         num_cpus=config.cpus,
+        num_gpus=config.gpus or None,
     )
     blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
     others = set(threading.enumerate())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pipelines.core import Config
 from pipelines.stream import ReaderConfig
@@ -22,6 +22,7 @@ class Job(Config):
         recipe: What is learned.
         engine: Stage and precision.
         reader: How reading is spread.
+        augment: Where views are made.
         patience: Seconds that a step may take before its worker counts as hanging.
         keep: Which commits are kept.
         skipped: Steps that make no update.
@@ -35,6 +36,7 @@ class Job(Config):
     recipe: Recipe
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
+    augment: Literal["worker", "readers"] = "worker"
     patience: float = 1800.0
     keep: Retention = Retention()
     skipped: tuple[int, ...] = ()

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
 
 from pipelines.ahead import Ahead
+from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share
 from pipelines.shards import storage
 from pipelines.stream import stream
-from pipelines.views import ViewBuilder
+from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.checkpoint import Commit, latest
 from trainers.core.engine import Engine
+from trainers.core.objective import Objective
 from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.delivered import Delivered
 from trainers.flops import Effort
@@ -52,13 +57,18 @@ def work(config: dict[str, Any]) -> None:
     found = latest(job.run)
     done = found.samples // recipe.global_batch if found else 0
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)
+    read = partial(_read, config["reader"], share, job)
     # Reading starts before the model is built: the first batch is there when it is needed.
-    tables = iter(Ahead(stream(config["reader"], share, job.reader), patience=job.reader.deadline))
+    tables = read(None) if job.augment == "worker" else iter(())
     reader: Reader = ray.get(config["reader"])
 
     tokenizer = _tokenizer(job)
     objective = build_objective(recipe, tokenizer)
-    views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
+    views = _views(objective, job, tokenizer, device)
+    if job.augment == "readers":
+        place = torch.device("cuda" if job.reader.gpus else "cpu")
+        there = _views(objective, job, tokenizer, place)
+        tables, views = read(Augmented(there, job.reader.threads)), partial(unpack, device=device)
     effort = Effort(objective, device, job.engine.precision, workers)
     engine = DeepSpeedEngine(objective, recipe.optimizer, job.engine, share.local, device)
     clock = _restore(engine, found) if found else Clock()
@@ -86,6 +96,19 @@ def work(config: dict[str, Any]) -> None:
     finally:
         notice.close()
         hooks.close()
+
+
+def _read(
+    reader: ray.ObjectRef, share: Share, job: Job, change: Augmented | None
+) -> Iterator[pa.Table]:
+    return iter(Ahead(stream(reader, share, job.reader, change), patience=job.reader.deadline))
+
+
+def _views(
+    objective: Objective, job: Job, tokenizer: Tokenizer | None, device: torch.device
+) -> Callable[[pa.Table], Batch]:
+    recipe = job.recipe
+    return ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
 
 
 def _tokenizer(job: Job) -> Tokenizer | None:

@@ -8,6 +8,7 @@ from pipelines.views.audio import AudioPresentView, AudioView
 from pipelines.views.builder import ViewBuilder
 from pipelines.views.clip import ClipView
 from pipelines.views.image import ImageView, two_views
+from pipelines.views.packed import Augmented, unpack
 from pipelines.views.rows import Rows, normalise, pixels
 from pipelines.views.text import IdentityView, TextView
 from pipelines.views.view import View, ViewSpec
@@ -15,6 +16,7 @@ from pipelines.views.view import View, ViewSpec
 __all__ = [
     "AudioPresentView",
     "AudioView",
+    "Augmented",
     "ClipView",
     "IdentityView",
     "ImageView",
@@ -26,4 +28,5 @@ __all__ = [
     "normalise",
     "pixels",
     "two_views",
+    "unpack",
 ]

@@ -58,18 +58,21 @@ def test_killed_at_twenty_moments_it_has_the_losses_of_a_run_that_was_not(
         *("--cluster", ray.get_runtime_context().gcs_address),
     ]
     draw = random.Random(0)
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(line, stdout=quiet, stderr=quiet)
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(line, stdout=log, stderr=log)
     for number in range(KILLS):
-        assert _grown(out, process), f"it ended after {number} kills"
+        assert _grown(out, process), (
+            f"ended after {number}: {(tmp_path / 'log').read_text()[-900:]}"
+        )
         time.sleep(draw.uniform(0, 0.8))
         if draw.random() < 0.5:
             process.kill()
             process.wait()
-            process = subprocess.Popen(line, stdout=quiet, stderr=quiet)
+            process = subprocess.Popen(line, stdout=log, stderr=log)
         else:
             draw.choice(list(_workers())).send_signal(signal.SIGKILL)
     assert process.wait(timeout=600) == 0
+    log.close()
     whole, parts = lines_of(tmp_path / "whole"), lines_of(out)
     assert len(whole) == 1500
     assert [(x["samples"], x["loss"], x["grad_norm"]) for x in parts] == [

@@ -256,3 +256,12 @@ def test_a_submitted_job_trains_on_the_cluster(
     submit.follow(name, ray_cluster.dashboard, said.append)
     assert json.loads((out / "summary.json").read_text())["samples_seen"] == 320
     assert (out / "report.html").exists()
+
+
+def test_views_made_by_readers_are_those_that_the_worker_would_make(
+    uninterrupted: Path, ray_cluster: Session, tars: str, tmp_path: Path
+) -> None:
+    there = load_profile("laptop", ("augment=readers",))
+    train_here(tar_recipe(tars), there, tmp_path / "run")
+    for a, b in zip(lines_of(uninterrupted), lines_of(tmp_path / "run"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)

@@ -197,7 +197,10 @@ def view_pictures(table: pa.Table, batch: Batch, views: ViewSpec) -> list[Galler
     if not shown and not clips:
         return []
     first = "" if shown else ", first frame"
-    originals = _originals(table, "image" if shown else "video")
+    source = "image" if shown else "video"
+    if source not in table.column_names:  # its views were made where it was read
+        return []
+    originals = _originals(table, source)
     shown |= {name: clip[:, 0] for name, clip in clips.items()}
     rows = []
     for place in range(min(_PICTURES, len(batch))):

@@ -35,6 +35,8 @@ def test_views_are_shown_beside_their_originals() -> None:
     original = np.asarray(Image.open(io.BytesIO(data)))
     flat = table["image"].combine_chunks().flatten().to_numpy()
     assert np.array_equal(original.reshape(-1), flat[: 16 * 16 * 3])
+    # Where readers made the views, the pictures stayed with them.
+    assert view_pictures(table.drop_columns(["image"]), batch, objective.views) == []
 
 
 def test_of_films_the_first_frames_are_shown() -> None:

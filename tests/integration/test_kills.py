@@ -29,9 +29,10 @@ def _grown(out: Path, process: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + 120
     while process.poll() is None:
         assert time.monotonic() < deadline, "no step in two minutes"
-        # A new attempt drops the lines after its commit, so that fewer is news as well.
-        if (out / "metrics.jsonl").exists() and len(lines_of(out)) != before:
+        lines = len(lines_of(out)) if (out / "metrics.jsonl").exists() else 0
+        if lines > before:
             return True
+        before = lines  # a new attempt drops the lines after its commit
         time.sleep(0.01)
     return False
 

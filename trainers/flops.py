@@ -68,7 +68,8 @@ class _Peak:
 
 
 # Of the vendor's data sheets, without sparsity, as remembered: look them up again before a share
-# of one is published. The first whose words are all in a device's name counts. fp32 is that of plain cores: torch's products of matrices use TF32 only if told to.
+# of one is published. The first whose words are all in a device's name counts. fp32 is that of
+# plain cores: torch's products of matrices use TF32 only if told to.
 _PEAKS = (
     _Peak(("B200",), 2250e12, 75e12),
     _Peak(("H200", "NVL"), 835e12, 60e12),

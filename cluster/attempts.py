@@ -57,10 +57,12 @@ def train_to_the_end(
             if before or workers != need.most:
                 many = f" with {workers} of {need.most} workers" if workers != need.most else ""
                 facts.event(before, f"went on from the commit at {before} samples{many}")
-            now = job.model_copy(update={"skipped": read_skipped(run).steps})
+            # Workers look for the file every now and then: only where it may come.
+            ask = storage.join(run, "leave.json") if workers < need.most else ""
+            now = job.model_copy(update={"skipped": read_skipped(run).steps, "leave": ask})
             config = {"job": now.model_dump(mode="json"), "reader": reference}
             try:
-                with Growth(need, workers, job.leave):
+                with Growth(need, workers, ask):
                     _fit(config, profile, workers)
             except Exception as error:  # what it means is decided below
                 restarts = _after(error, run, recipe, profile, facts, before, restarts)
@@ -114,7 +116,6 @@ def _job(run: str, recipe: Recipe, profile: Profile) -> Job:
         augment=profile.augment,
         patience=profile.patience,
         keep=profile.keep,
-        leave=storage.join(run, "leave.json"),
         ledger=profile.ledger,
         trackers=profile.trackers,
     )

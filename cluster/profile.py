@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core import Config, ConfigError, nearest, validate
-from pipelines.core.config import load_yaml
-from pipelines.shards import storage
+from pipelines.core import Config, ConfigError, validate
 from pipelines.stream import ReaderConfig
 from trainers.core.engine import EngineConfig, check_together
-from trainers.recipe import Recipe, override
+from trainers.recipe import Recipe, names_in, read_named
 from trainers.retention import Retention
 from trainers.trackers import TRACKERS
 from trainers.trackers.jsonl import Jsonl
@@ -90,7 +88,7 @@ class Profile(Config):
 
 def shipped() -> list[str]:
     """Names of the profiles that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return names_in(SHIPPED)
 
 
 def load_profile(name: str, overrides: tuple[str, ...] = ()) -> Profile:
@@ -99,12 +97,7 @@ def load_profile(name: str, overrides: tuple[str, ...] = ()) -> Profile:
     Raises:
         ConfigError: One line with the path and the nearest valid name.
     """
-    is_file = name.endswith((".yaml", ".yml"))
-    if not is_file and name not in shipped():
-        raise ConfigError(f"no profile '{name}'; {nearest(name, shipped())}")
-    url = name if is_file else str(SHIPPED / f"{name}.yaml")
-    data = load_yaml(storage.read_text(url), url)
-    return validate(Profile, override(data, overrides), url.rpartition("/")[2])
+    return validate(Profile, *read_named(name, SHIPPED, "profile", overrides))
 
 
 def check_fit(recipe: Recipe, profile: Profile) -> None:

@@ -43,6 +43,11 @@ class Need:
     worker: Node
     reading: float
 
+    @property
+    def varies(self) -> bool:
+        """Whether an attempt may have fewer workers than the most."""
+        return self.least < self.most
+
     @classmethod
     def of(cls, profile: Profile, batch: int) -> Need:
         """What a profile asks for."""
@@ -106,7 +111,7 @@ def demand(need: Need) -> Iterator[None]:
 
     A fixed number asks for itself; a varying one asks for what there is room for.
     """
-    if need.least == need.most:
+    if not need.varies:
         yield
         return
     request_resources(bundles=[dict(need.worker)] * need.most)
@@ -135,7 +140,7 @@ def wait_for_workers(
     Raises:
         UserError: There was no room in time.
     """
-    if need.least == need.most:
+    if not need.varies:
         return need.most
     started, told = time.monotonic(), False
     while True:
@@ -152,7 +157,7 @@ def wait_for_workers(
         if not told and waited > _FREE:
             say(f"waiting for room for {need.least} to {need.most} workers")
             told = True
-        time.sleep(min(_LOOK, 1.0))
+        time.sleep(1.0)
 
 
 def _text(node: Node) -> str:
@@ -184,8 +189,8 @@ class Growth:
         self._thread = threading.Thread(target=self._watch, name="growth", daemon=True)
 
     def __enter__(self) -> Growth:
-        storage.remove(self._url)
         if self._workers < self._need.most:
+            storage.remove(self._url)
             self._thread.start()
         return self
 
@@ -193,7 +198,7 @@ class Growth:
         self._closed.set()
         if self._workers < self._need.most:
             self._thread.join()
-        storage.remove(self._url)
+            storage.remove(self._url)
 
     def _watch(self) -> None:
         seen = 0

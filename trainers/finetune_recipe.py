@@ -9,15 +9,13 @@ from typing import Annotated
 import yaml
 from pydantic import Field, model_validator
 
-from pipelines.core import Config, ConfigError, nearest, validate
-from pipelines.core.config import load_yaml
-from pipelines.shards import storage
+from pipelines.core import Config, validate
 from pipelines.shards.url import Url
 from trainers.few_labels import Labels
 from trainers.finetuning import MODES
 from trainers.labels import Name
 from trainers.models import TOWERS
-from trainers.recipe import override
+from trainers.recipe import names_in, read_named
 
 SHIPPED = Path(__file__).parent / "finetuning"
 TEST = "test"
@@ -85,7 +83,7 @@ class FinetuneRecipe(Config):
 
 def shipped() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return names_in(SHIPPED)
 
 
 def load_finetune_recipe(name: str, overrides: Iterable[str] = ()) -> FinetuneRecipe:
@@ -99,10 +97,4 @@ def load_finetune_recipe(name: str, overrides: Iterable[str] = ()) -> FinetuneRe
         ConfigError: One line with the path and the nearest valid name.
         StorageError: There is no such file.
     """
-    is_file = name.endswith((".yaml", ".yml"))
-    if not is_file and name not in shipped():
-        raise ConfigError(f"no recipe to fine-tune by '{name}'; {nearest(name, shipped())}")
-    url = name if is_file else str(SHIPPED / f"{name}.yaml")
-    where = url.rpartition("/")[2]
-    data = load_yaml(storage.read_text(url), where)
-    return validate(FinetuneRecipe, override(data, overrides), where)
+    return validate(FinetuneRecipe, *read_named(name, SHIPPED, "recipe to fine-tune by", overrides))

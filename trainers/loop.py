@@ -118,12 +118,16 @@ def train(
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
         if due or leaves:
-            if not meter.empty:
-                meter.check()
-            now = meter.now()
-            started = time.perf_counter()
-            asking = hooks.commit(samples, now, meter.faults, due)
-            meter.paused(time.perf_counter() - started, asking)
+            _commit(meter, hooks, samples, due)
         if leaves:
             break
     return meter.now()
+
+
+def _commit(meter: Meter, hooks: Hooks, samples: int, due: bool) -> None:
+    if not meter.empty:
+        meter.check()  # nothing that is not finite is committed
+    now = meter.now()
+    started = time.perf_counter()
+    waited = hooks.commit(samples, now, meter.faults, due)
+    meter.paused(time.perf_counter() - started, waited)

@@ -84,7 +84,12 @@ class Recipe(Config):
 
 def shipped() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return names_in(SHIPPED)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of a folder's YAML files, without their ending."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -98,12 +103,34 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
         ConfigError: One line with the path and the nearest valid name.
         StorageError: There is no such file.
     """
+    return parse_recipe(*read_named(name, SHIPPED, "recipe", overrides))
+
+
+def read_named(
+    name: str, folder: Path, what: str, overrides: Iterable[str]
+) -> tuple[dict[str, Any], str]:
+    """Read YAML that comes with the package, or that a user wrote.
+
+    Args:
+        name: Of a file in the folder, without its ending, or path or URL of a file.
+        folder: What comes with the package.
+        what: It is, for the message.
+        overrides: ``path.to.key=value`` each, the value in YAML.
+
+    Returns:
+        Its content with the overrides, and the file's name, for messages.
+
+    Raises:
+        ConfigError: One line with the path and the nearest valid name.
+        StorageError: There is no such file.
+    """
+    known = names_in(folder)
     is_file = name.endswith((".yaml", ".yml"))
-    if not is_file and name not in shipped():
-        raise ConfigError(f"no recipe '{name}'; {nearest(name, shipped())}")
-    url = name if is_file else str(SHIPPED / f"{name}.yaml")
-    data = load_yaml(storage.read_text(url), url.rpartition("/")[2])
-    return parse_recipe(override(data, overrides), url.rpartition("/")[2])
+    if not is_file and name not in known:
+        raise ConfigError(f"no {what} '{name}'; {nearest(name, known)}")
+    url = name if is_file else str(folder / f"{name}.yaml")
+    where = url.rpartition("/")[2]
+    return override(load_yaml(storage.read_text(url), where), overrides), where
 
 
 def parse_recipe(data: Mapping[str, Any], where: str) -> Recipe:

@@ -43,7 +43,8 @@ def settings(study: Row, method: str, data: str, tars: str) -> list[str]:
     if method in study["proxies"]:
         evaluations.append({"kind": "proxy", "name": data, "data": found["proxy"]})
     own = found.get("methods", {}).get(method, [])
-    changes = [f"evaluations={json.dumps(evaluations)}", *found.get("changes", []), *own]
+    changes = [*study["changes"], *found.get("changes", []), *own]
+    changes.append(f"evaluations={json.dumps(evaluations)}")
     return [change.replace("TARS", tars) for change in changes]
 
 

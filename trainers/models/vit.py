@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
@@ -11,19 +13,31 @@ from trainers.core.objective import Surroundings
 
 
 class Vit(nn.Module):
-    """Transformer over patches (Dosovitskiy et al., 2021, arXiv:2010.11929), mean-pooled."""
+    """Transformer over patches (Dosovitskiy et al., 2021, arXiv:2010.11929)."""
 
     class Config(core.Config):
-        """Sizes: width, layers, heads, and the side of a patch in pixels."""
+        """Sizes, and what the feature is.
+
+        Attributes:
+            width: Of a token.
+            layers: Number of them.
+            heads: Of attention.
+            patch: Side of a patch, in pixels.
+            pooling: ``mean`` over patches, or ``flat``: all patches side by side, for pictures in
+                which it matters where something is.
+        """
 
         width: int = 384
         layers: int = 12
         heads: int = 6
         patch: int = 16
+        pooling: Literal["mean", "flat"] = "mean"
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.width = config.width
+        self._token, self._pooling = config.width, config.pooling
+        patches = (surroundings.size // config.patch) ** 2
+        self.width = config.width * (patches if config.pooling == "flat" else 1)
         self._model = ViTModel(
             ViTConfig(
                 hidden_size=config.width,
@@ -41,7 +55,8 @@ class Vit(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""
         tokens: Tensor = self._model(images).last_hidden_state
-        return tokens[:, 1:].mean(1)
+        patches = tokens[:, 1:]
+        return patches.mean(1) if self._pooling == "mean" else patches.flatten(1)
 
     def tokens(self, images: Tensor, kept: Tensor) -> Tensor:
         """Run on some patches only, without their mean.
@@ -51,10 +66,10 @@ class Vit(nn.Module):
             kept: Numbers of patches, in reading order from 0. [B, K] int64
 
         Returns:
-            The class token and the patches kept, each with its position. [B, 1 + K, width]
+            The class token and the patches kept, each with its position. [B, 1 + K, D]
         """
         hidden = self._model.embeddings(images)
-        patches = hidden[:, 1:].gather(1, kept[:, :, None].expand(-1, -1, self.width))
+        patches = hidden[:, 1:].gather(1, kept[:, :, None].expand(-1, -1, self._token))
         hidden = torch.cat([hidden[:, :1], patches], 1)
         for layer in self._model.layers:
             hidden = layer(hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,12 @@ from trainers.core.objective import Surroundings
 
 
 class Tokens(NamedTuple):
-    """What a vision transformer makes of images; N patches, R registers.
+    """What a vision transformer makes of images; N patches, R registers, D wide.
 
     Attributes:
-        image: The class token. [B, width]
-        registers: [B, R, width]
-        patches: In reading order. [B, N, width]
+        image: The class token. [B, D]
+        registers: [B, R, D]
+        patches: In reading order. [B, N, D]
     """
 
     image: Tensor
@@ -31,22 +31,34 @@ class Tokens(NamedTuple):
 class VitRegisters(nn.Module):
     """Transformer over patches and registers (Darcet et al., 2024, arXiv:2309.16588).
 
-    The feature is the class token. Images of another size than it was built for
-    have positions between the learned ones.
+    Images of another size than it was built for have positions between the learned ones.
     """
 
     class Config(core.Config):
-        """Sizes: width, layers, heads, the side of a patch in pixels, and the registers."""
+        """Sizes, and what the feature is.
+
+        Attributes:
+            width: Of a token.
+            layers: Number of them.
+            heads: Of attention.
+            patch: Side of a patch, in pixels.
+            registers: Number of them.
+            pooling: ``class`` token, or ``flat``: all patches side by side, for pictures in which
+                it matters where something is.
+        """
 
         width: int = 384
         layers: int = 12
         heads: int = 6
         patch: int = 16
         registers: int = Field(default=4, ge=1)
+        pooling: Literal["class", "flat"] = "class"
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.width, self.patch = config.width, config.patch
+        self.patch, self._pooling = config.patch, config.pooling
+        patches = (surroundings.size // config.patch) ** 2
+        self.width = config.width * (patches if config.pooling == "flat" else 1)
         self._registers = config.registers
         sizes = Dinov2WithRegistersConfig(
             hidden_size=config.width,
@@ -63,7 +75,8 @@ class VitRegisters(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""
-        return self.tokens(images).image
+        tokens = self.tokens(images)
+        return tokens.image if self._pooling == "class" else tokens.patches.flatten(1)
 
     def tokens(self, images: Tensor, masked: Tensor | None = None) -> Tokens:
         """All tokens after the last layer.

@@ -114,7 +114,7 @@ class Dinov2(Objective):
         tower, seen = self.student.tower, self.student.tower.tokens(large, mask)
         images = seen.image
         if self._config.local_crops:
-            images = torch.cat([images, tower(self.local_views(batch))])
+            images = torch.cat([images, tower.tokens(self.local_views(batch)).image])
         scores = self.student.class_head(images).view(-1, *class_targets.shape[1:])
         hidden = seen.patches[rows[:, None], places]
         patch_scores = self.student.patch_head(hidden.flatten(0, 1)).view_as(patch_targets)
@@ -205,7 +205,7 @@ class Branch(nn.Module):
         self.tower = VitRegisters(config.vit, surroundings)
         self.class_head, self.patch_head = (
             nn.Sequential(
-                mlp(self.tower.width, config.hidden, config.projection, layers=3),
+                mlp(config.vit.width, config.hidden, config.projection, layers=3),
                 Prototypes(config.projection, config.prototypes),
             )
             for _ in range(2)

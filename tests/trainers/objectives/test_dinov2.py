@@ -297,3 +297,13 @@ def test_two_workers_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(two_workers, "on_two_workers", lambda: found)
     for name in CASES:
         two_workers.assert_two_equal_one(name)
+
+
+def test_what_features_are_pooled_from_does_not_change_the_loss() -> None:
+    losses = []
+    for pooling, width in (("class", 24), ("flat", 24 * PATCHES)):
+        objective = small(vit=VIT.model_copy(update={"pooling": pooling}))
+        batch = random_batch(objective, SAMPLES, SIZE)
+        losses.append(objective(batch).loss.item())
+        assert objective.encoders()["image"](batch.views["a"]).shape == (SAMPLES, width)
+    assert losses[0] == losses[1]

@@ -160,3 +160,15 @@ def test_it_learns_to_continue_structured_pictures() -> None:
         optimizer.zero_grad()
     with torch.no_grad():
         assert objective(draw(200)).loss < 0.5  # the mean alone gives 47/48
+
+
+def test_flat_features_are_those_of_all_patches_and_their_mean_is_the_mean() -> None:
+    images = torch.rand(3, 3, SIZE, SIZE)
+    towers = []
+    for pooling in ("mean", "flat"):
+        torch.manual_seed(0)
+        config = Vit.Config(width=32, layers=2, heads=2, patch=PATCH, pooling=pooling)
+        towers.append(Vit(config, Surroundings(size=SIZE)))
+    mean, flat = (tower(images) for tower in towers)
+    assert flat.shape == (3, towers[1].width)
+    torch.testing.assert_close(flat.view(3, PATCHES, 32).mean(1), mean)

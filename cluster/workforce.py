@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from pipelines.shards import storage
 Node = Mapping[str, float]
 """Resources of a node by name, such as ``{"CPU": 8.0, "GPU": 1.0}``."""
 
+_LOG = logging.getLogger(__name__)
 _LOOK = 5.0  # seconds between two looks at the cluster
 _SURE = 2  # looks in a row that must find room before a run is interrupted for it
 _FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
@@ -203,7 +205,12 @@ class Growth:
     def _watch(self) -> None:
         seen = 0
         while not self._closed.wait(self._every):
-            whole, free = self._look()
+            try:
+                whole, free = self._look()
+            except Exception as error:  # a cluster whose head is away for a while: of any type
+                _LOG.warning("could not look for room for more workers: %s", error)
+                seen = 0
+                continue
             seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
             if seen >= _SURE:
                 storage.write_text(self._url, f'{{"workers": {self._workers}}}')

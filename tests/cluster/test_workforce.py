@@ -129,6 +129,27 @@ def test_a_full_run_never_looks(tmp_path: Path) -> None:
     assert not looks
 
 
+def test_a_look_that_fails_is_said_and_is_not_the_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = tmp_path / "leave.json"
+    room = [{"CPU": 8.0}], [{"CPU": 6.0}]
+    answers = iter([room, ConnectionError("the head is away"), room, room])
+
+    def look() -> tuple[list[Node], list[Node]]:
+        found = next(answers, room)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with Growth(need(), 1, str(url), look, every=0.01):
+        deadline = time.monotonic() + 10
+        while not url.exists() or "workers" not in url.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert "the head is away" in caplog.text
+
+
 def test_what_a_profile_asks_for() -> None:
     fixed = Need.of(Profile(workers=2), 64)
     assert (fixed.least, fixed.most) == (2, 2)

@@ -102,11 +102,10 @@ def measured(study: Row, method: str, data: str, seed: int, runs: Path, tars: st
     name = f"{method}-emoji"
     changes = [*settings(study, method, data, tars), f"seed={seed}"]
     recipe = load_recipe(name, changes)
-    folder = runs / f"{method}-{data}-{seed}"
-    summary = trained(name, folder, changes)
-    first = trained(
-        name, folder.with_name(f"{folder.name}-untrained"), [*changes, *untrained(recipe)]
-    )
+    summary = trained(name, runs / f"{method}-{data}-{seed}", changes)
+    other = study["towers"].get(method, method)
+    changes = [*settings(study, other, data, tars), f"seed={seed}", *untrained(recipe)]
+    first = trained(f"{other}-emoji", runs / f"{other}-{data}-{seed}-untrained", changes)
     return {
         "method": method,
         "data": data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,14 @@ class Teacher(nn.Module):
         self.module = copy.deepcopy(student).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs of the copy, without gradient. [B, ...] -> [B, ...]."""
-        outputs: Tensor = self.module(inputs)
+    def forward(self, inputs: Tensor, member: int) -> Tensor:
+        """Outputs of a member of the copy, an ``nn.Sequential``, without gradient.
+
+        Args:
+            inputs: [B, ...]
+            member: Its place.
+        """
+        outputs: Tensor = cast(nn.Sequential, self.module)[member](inputs)
         return outputs
 
     @torch.no_grad()

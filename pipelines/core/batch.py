@@ -30,6 +30,25 @@ class Batch:
     def __len__(self) -> int:
         return int(self.samples.shape[0])
 
+    def split(self, count: int) -> list[Batch]:
+        """Cut into equal parts, in order.
+
+        Raises:
+            ValueError: The samples cannot be shared out equally.
+        """
+        size, rest = divmod(len(self), count)
+        if rest or not size:
+            raise ValueError(f"{len(self)} samples cannot be cut into {count} equal parts")
+        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
+        return [
+            Batch(
+                self.samples[cut],
+                self.keys[cut],
+                {name: view[cut] for name, view in self.views.items()},
+            )
+            for cut in cuts
+        ]
+
     def to(self, device: torch.device) -> Batch:
         """Copy to a device."""
         views = {name: view.to(device, non_blocking=True) for name, view in self.views.items()}

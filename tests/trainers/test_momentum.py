@@ -106,12 +106,12 @@ def test_parameters_equal_a_naive_average_and_buffers_the_students(
 
 
 def test_it_starts_as_its_student_and_shares_nothing_with_it() -> None:
-    student = Counting()
+    student = nn.Sequential(nn.Identity(), Counting())
     teacher, inputs = Teacher(student), torch.rand(4, 3)
-    before = teacher(inputs)
-    torch.testing.assert_close(before, student(inputs))
-    disturb(student, np.random.default_rng(0))
-    assert torch.equal(teacher(inputs), before)
+    before = teacher(inputs, 1)
+    torch.testing.assert_close(before, student[1](inputs))
+    disturb(student[1], np.random.default_rng(0))
+    assert torch.equal(teacher(inputs, 1), before)
     assert all(parameter.requires_grad for parameter in student.parameters())
 
 
@@ -127,9 +127,9 @@ def test_momentum_0_copies_and_1_keeps(momentum: float, same_as_student: bool) -
 
 
 def test_no_gradient_passes() -> None:
-    teacher = Teacher(Counting())
+    teacher = Teacher(nn.Sequential(Counting()))
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    assert not teacher(torch.rand(4, 3, requires_grad=True)).requires_grad
+    assert not teacher(torch.rand(4, 3, requires_grad=True), 0).requires_grad
 
 
 def test_a_state_restores_the_teacher_and_not_its_student() -> None:

@@ -40,6 +40,10 @@ class EngineConfig(Config):
         checkpoint_activations: Keep the inputs of a tower's blocks alone, and run each block a
             second time in the backward pass (Chen et al., 2016, arXiv:1604.06174).
         compile: Compile the objective's parts with ``torch.compile``.
+        accumulate: Parts into which a worker's batch is cut, so that only one part's activations
+            are held at a time. Loss, metrics and gradient stay those of the whole batch: an
+            objective that compares samples encodes all but one part a second time (Gao et al.,
+            2021, arXiv:2101.06983).
     """
 
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -47,6 +51,7 @@ class EngineConfig(Config):
     offload: Offload = Offload()
     checkpoint_activations: bool = False
     compile: bool = False
+    accumulate: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _goes_together(self) -> EngineConfig:

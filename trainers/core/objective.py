@@ -6,10 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from pipelines.core.batch import Batch
 from pipelines.views import ViewSpec
+
+Rows = Mapping[str, Tensor]
+"""What samples give, by name; each tensor's first dimension is that of the samples."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> LossOutput:
-        """Compute the loss of one worker's share of a global batch."""
+        """Compute the loss of one worker's share of a global batch.
+
+        A mean over samples that each count alike and do not look at one another; an objective
+        whose loss is anything else is a ``ComparingObjective``.
+        """
 
     def after_step(self, progress: float) -> None:
         """Update what gradients do not, such as a momentum teacher.
@@ -84,3 +92,41 @@ class Objective(nn.Module, ABC):
         ``audio`` that of waveforms; where there is a joint space, ``image_embedding`` and
         ``text_embedding`` map to it.
         """
+
+
+class ComparingObjective(Objective):
+    """Base of objectives whose loss looks across samples, such as contrastive ones.
+
+    What a sample gives by itself is apart from what is made of all samples, so that a batch
+    can be encoded in parts while its loss stays that of the whole (``trainers.accumulation``).
+    ``encode`` and ``targets`` change nothing and draw random numbers from keys alone.
+    """
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Rows:
+        """What each sample gives by itself; run a second time where gradients flow through it."""
+
+    def targets(self, batch: Batch) -> Rows:
+        """What each sample gives by itself without any gradient, such as a teacher's features."""
+        del batch
+        return {}
+
+    @abstractmethod
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Compute the loss; every worker calls it once a step.
+
+        Args:
+            rows: Of ``encode`` and ``targets``, for all samples of the batch.
+            batch: One worker's share of a global batch.
+        """
+
+    def rows(self, batch: Batch) -> Rows:
+        """All that ``compare`` needs of these samples."""
+        encoded = self.encode(batch)
+        with torch.no_grad():
+            targets = self.targets(batch)
+        return {**encoded, **targets}
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """Compute the loss of one worker's share of a global batch."""
+        return self.compare(self.rows(batch), batch)

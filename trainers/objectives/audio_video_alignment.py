@@ -19,7 +19,7 @@ from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
 from pipelines.views import AudioPresentView, AudioView, ClipView
 from trainers.core.collective import world
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.gather import gather
 from trainers.losses.precision import wide
@@ -31,7 +31,7 @@ _CLASS, _SHIFT, _PARTNER = 1, 2, 3
 _SHIFTED, _OTHER = 1, 2
 
 
-class AudioVideoAlignment(Objective):
+class AudioVideoAlignment(ComparingObjective):
     """Sound of the same time, of another time, or of another video.
 
     Owens and Efros, 2018 (arXiv:1804.03641) tell the first two apart, Korbar et al., 2018
@@ -74,16 +74,21 @@ class AudioVideoAlignment(Objective):
         self.head = row_mlp(self.video.width + self.audio.width, config.hidden, 3)
         self.chance = 1 / 3
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Features of every clip, and of the sound that may be heard with it."""
+        sound = self._heard(batch, integers(batch.keys, _CLASS, 3))
+        return {"sound": wide(self.audio(sound)), "clip": wide(self.video(batch.views["clip"]))}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Pair every clip with a sound by its key's draws and tell what it was."""
         kinds = integers(batch.keys, _CLASS, 3)
         present = gather(batch.views["present"].long()).bool()
         partners, found = others(present, gather(batch.keys))
         mine = slice(world()[0] * len(batch), (world()[0] + 1) * len(batch))
         itself = torch.arange(len(present), device=kinds.device)[mine]
-        sounds = gather(wide(self.audio(self._heard(batch, kinds))))
+        sounds = gather(rows["sound"])
         chosen = torch.where(kinds == _OTHER, partners[mine], itself)
-        both = torch.cat([wide(self.video(batch.views["clip"])), sounds[chosen]], 1)
+        both = torch.cat([rows["clip"], sounds[chosen]], 1)
         logits = self.head(both)
         usable = (present[mine] & ((kinds != _OTHER) | found)).to(logits.dtype)
         # Of all workers, so that the mean of their means is that of all usable samples.

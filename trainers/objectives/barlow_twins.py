@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch
 from torch import nn
 
 from pipelines import core
@@ -13,14 +12,15 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import mlp
 from trainers.losses.redundancy import barlow_twins
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
+from trainers.pairs import both, encode_pair
 
 
-class BarlowTwins(Objective):
+class BarlowTwins(ComparingObjective):
     """Two views' dimensions correlate each with itself only (arXiv:2103.03230)."""
 
     class Config(core.Config):
@@ -47,10 +47,13 @@ class BarlowTwins(Objective):
         self.head = mlp(self.tower.width, config.hidden, config.projection, layers=3, bias=False)
         self._redundancy = config.redundancy
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Features of both views."""
+        return encode_pair(self.tower, batch)
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Correlate both views over the global batch."""
-        images = torch.cat([batch.views["a"], batch.views["b"]])
-        a, b = self.head(self.tower(images)).chunk(2)
+        a, b = self.head(both(rows)).chunk(2)
         loss, invariance, redundancy = barlow_twins(a, b, self._redundancy)
         metrics = {"invariance": invariance.detach(), "redundancy": redundancy.detach()}
         return LossOutput(loss, metrics)

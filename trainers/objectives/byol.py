@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,16 +14,17 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import mlp
 from trainers.losses.gather import gather
 from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
 from trainers.momentum import Teacher, rising
+from trainers.pairs import both, encode_pair
 
 
-class Byol(Objective):
+class Byol(ComparingObjective):
     """Predict the other view's projection by a slow copy of oneself (arXiv:2006.07733).
 
     A low loss may also be a collapse: the metric ``spread`` tells.
@@ -55,11 +56,18 @@ class Byol(Objective):
         self.teacher = Teacher(self.student)
         self._momentum = config.momentum
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Features of both views."""
+        return encode_pair(self.student[0], batch)
+
+    def targets(self, batch: Batch) -> Rows:
+        """The teacher's features of both views."""
+        return encode_pair(partial(self.teacher, member=0), batch, "teacher_")
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Predict each view's target from the other view."""
-        images = torch.cat([batch.views["a"], batch.views["b"]])
-        predictions = self.predictor(self.student(images))
-        targets = self.teacher(images)
+        predictions = self.predictor(self.student[1](both(rows)))
+        targets = self.teacher(both(rows, "teacher_"), 1)
         swapped = targets.roll(len(batch), 0)
         cosine = F.cosine_similarity(wide(predictions), wide(swapped), dim=1).mean()
         # Squared distances of unit vectors, summed over both directions as in the paper.

@@ -14,7 +14,7 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import IdentityView, ImageView, TextView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.losses.contrastive import image_text
 from trainers.models import TOWERS
 from trainers.models.bag_of_tokens import BagOfTokens
@@ -23,7 +23,7 @@ from trainers.models.convnext import ConvNext
 _LARGEST_SCALE = 100.0  # as in the paper: keeps training stable
 
 
-class Clip(Objective):
+class Clip(ComparingObjective):
     """Two towers, a learned logit scale and a symmetric loss (arXiv:2103.00020)."""
 
     class Config(core.Config):
@@ -61,12 +61,17 @@ class Clip(Objective):
         # One dimension, not none: the engine cannot flatten a parameter without any.
         self.log_scale = nn.Parameter(torch.full((1,), math.log(config.initial_scale)))
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Embeddings of images and captions."""
+        return {
+            "image": self.image(batch.views["image"]),
+            "text": self.text(batch.views["text"]),
+        }
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Match every image of the global batch with its caption."""
-        images = self.image(batch.views["image"])
-        texts = self.text(batch.views["text"])
         scale = self.log_scale.exp().clamp(max=_LARGEST_SCALE)
-        loss, found = image_text(images, texts, scale, batch.views["identity"])
+        loss, found = image_text(rows["image"], rows["text"], scale, batch.views["identity"])
         return LossOutput(loss, {"accuracy": found, "logit_scale": scale.detach()[0]})
 
     def encoders(self) -> Mapping[str, nn.Module]:

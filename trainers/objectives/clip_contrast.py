@@ -13,14 +13,14 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import ClipView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.contrastive import nt_xent
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 
 
-class ClipContrast(Objective):
+class ClipContrast(ComparingObjective):
     """Two clips of a video attract, those of others repel (CVRL, Qian et al., 2021).
 
     arXiv:2008.03800. Both begin anywhere in what is decoded, so that the time between them
@@ -64,10 +64,13 @@ class ClipContrast(Objective):
         self.head = row_mlp(self.tower.width, config.hidden, config.projection)
         self._temperature = config.temperature
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Projections of both clips."""
+        return {name: self.head(self.tower(batch.views[name])) for name in ("a", "b")}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Compare every clip with all others of the global batch."""
-        a, b = (self.head(self.tower(batch.views[name])) for name in ("a", "b"))
-        loss, found = nt_xent(a, b, self._temperature)
+        loss, found = nt_xent(rows["a"], rows["b"], self._temperature)
         return LossOutput(loss, {"accuracy": found})
 
     def encoders(self) -> Mapping[str, nn.Module]:

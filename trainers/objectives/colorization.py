@@ -15,7 +15,7 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import ImageView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.lab import ab_bins, lab_to_rgb, rgb_to_lab, soft_bins
 from trainers.losses.gather import gather
 from trainers.models import TOWERS
@@ -24,7 +24,7 @@ from trainers.models.convnext import ConvNext
 _STEP, _NEIGHBOURS, _SIGMA = 10, 5, 5.0
 
 
-class Colorization(Objective):
+class Colorization(ComparingObjective):
     """Which colour each cell of a grey image has (Zhang et al., 2016, arXiv:1603.08511).
 
     Not every tower has features of places, so the head maps the tower's one
@@ -64,19 +64,25 @@ class Colorization(Objective):
         self.register_buffer("counts", torch.zeros(len(self.bins), dtype=torch.int64))
         self.colours = nn.Sequential(nn.GELU(), nn.Linear(config.hidden, len(self.bins)))
 
-    def forward(self, batch: Batch) -> LossOutput:
-        """Classify the cells' colours, softly, rare ones with more weight."""
+    def encode(self, batch: Batch) -> Rows:
+        """Classify the cells' colours, softly."""
         images = batch.views["image"]
         target = self._target(images)
         nearest = target.argmax(1)
-        if self.training:
-            local = torch.bincount(nearest, minlength=len(self.counts))
-            self.counts += gather(local[None]).sum(0)
-        weights = rebalanced(self.counts, self._config.uniform)[nearest]
         logits = self._logits(images).float()
         losses = -(target * F.log_softmax(logits, 1)).sum(1)
-        right = (logits.detach().argmax(1) == nearest).float().mean()
-        return LossOutput((weights * losses).mean(), {"accuracy": right})
+        right = (logits.detach().argmax(1) == nearest).float()
+        cells = {"loss": losses, "nearest": nearest, "right": right}
+        return {name: cell.view(len(images), -1) for name, cell in cells.items()}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Count the global batch's colours; rare ones have more weight."""
+        nearest = rows["nearest"]
+        if self.training:
+            local = torch.bincount(nearest.flatten(), minlength=len(self.counts))
+            self.counts += gather(local[None]).sum(0)
+        weights = rebalanced(self.counts, self._config.uniform)[nearest]
+        return LossOutput((weights * rows["loss"]).mean(), {"accuracy": rows["right"].mean()})
 
     @torch.no_grad()
     def paint(self, images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers, uniform
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import Prototypes, mlp
 from trainers.losses import self_distillation as losses
 from trainers.losses.assignment import sinkhorn
@@ -28,7 +28,7 @@ _PLACES, _WHICH, _LOCAL = 1, 2, 3  # streams; the views' begin at 16
 _ITERATIONS = 3
 
 
-class Dinov2(Objective):
+class Dinov2(ComparingObjective):
     """Predict a teacher's view of an image, and of its masked patches (arXiv:2304.07193).
 
     Views are as large as the stored images; small ones are cut out of the two large
@@ -103,26 +103,41 @@ class Dinov2(Objective):
         self.register_buffer("patch_centre", torch.zeros(config.prototypes))
         self._means: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, batch: Batch) -> LossOutput:
-        """Compare all views with the teacher's large ones, and masked patches with its patches."""
-        large = torch.cat([batch.views["a"], batch.views["b"]])
-        rows, places = self._hidden(batch.keys)
-        class_targets, patch_targets = self._targets(large, rows, places)
+    def encode(self, batch: Batch) -> Rows:
+        """The student's views of an image [B, V, D], and its masked patches [B, M, D]."""
+        large, (which, places) = _large(batch), self._hidden(batch.keys)
         mask = torch.zeros(len(large), self._patches, dtype=torch.bool, device=large.device)
-        mask[rows[:, None], places] = True
-
-        tower, seen = self.student.tower, self.student.tower.tokens(large, mask)
+        mask[which[:, None], places] = True
+        seen = self.student.tower.tokens(large, mask)
         images = seen.image
         if self._config.local_crops:
-            images = torch.cat([images, tower.tokens(self.local_views(batch)).image])
-        scores = self.student.class_head(images).view(-1, *class_targets.shape[1:])
-        hidden = seen.patches[rows[:, None], places]
-        patch_scores = self.student.patch_head(hidden.flatten(0, 1)).view_as(patch_targets)
+            images = torch.cat([images, self.student.tower.tokens(self.local_views(batch)).image])
+        return {
+            "views": images.unflatten(0, (-1, len(batch))).transpose(0, 1),
+            "patches": seen.patches[which[:, None], places],
+        }
+
+    def targets(self, batch: Batch) -> Rows:
+        """The teacher's large views [B, 2, D], and the masked patches [B, M, D]."""
+        seen = self._teaching.tower.tokens(_large(batch))
+        which, places = self._hidden(batch.keys)
+        return {
+            "teacher_views": seen.image.unflatten(0, (2, len(batch))).transpose(0, 1),
+            "teacher_patches": seen.patches[which[:, None], places],
+        }
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Compare all views with the teacher's large ones, and masked patches with its patches."""
+        class_targets, patch_targets = self._shares(rows)
+        views = rows["views"].transpose(0, 1)
+        scores = self.student.class_head(views.flatten(0, 1)).view(-1, *class_targets.shape[1:])
+        patch_scores = self.student.patch_head(rows["patches"].flatten(0, 1))
+        patch_scores = patch_scores.view_as(patch_targets)
 
         parts = {
             "class": losses.class_loss(scores, class_targets, self._config.temperature),
             "patch": losses.patch_loss(patch_scores, patch_targets, self._config.temperature),
-            "koleo": torch.stack([losses.koleo(view) for view in seen.image.chunk(2)]).sum(),
+            "koleo": torch.stack([losses.koleo(view) for view in views[:2]]).sum(),
         }
         loss = (
             parts["class"]
@@ -180,11 +195,10 @@ class Dinov2(Objective):
         return rows, order[:, : self._masked]
 
     @torch.no_grad()
-    def _targets(self, large: Tensor, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    def _shares(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """The teacher's shares for large views [2, B, K] and for masked patches [B, M, K]."""
-        seen = self._teaching.tower.tokens(large)
-        hidden = seen.patches[rows[:, None], places]
-        image = self._teaching.class_head(seen.image)
+        views, hidden = rows["teacher_views"].transpose(0, 1), rows["teacher_patches"]
+        image = self._teaching.class_head(views.flatten(0, 1))
         patch = self._teaching.patch_head(hidden.flatten(0, 1))
         temperature = self.temperature()
         if self._config.targets == "centre":
@@ -194,7 +208,7 @@ class Dinov2(Objective):
         else:
             image = sinkhorn(image / temperature, 1.0, _ITERATIONS)
             patch = sinkhorn(patch / temperature, 1.0, _ITERATIONS)
-        return image.view(2, len(places), -1), patch.view(*places.shape, -1)
+        return image.view(*views.shape[:2], -1), patch.view(*hidden.shape[:2], -1)
 
 
 class Branch(nn.Module):
@@ -210,6 +224,10 @@ class Branch(nn.Module):
             )
             for _ in range(2)
         )
+
+
+def _large(batch: Batch) -> Tensor:
+    return torch.cat([batch.views["a"], batch.views["b"]])
 
 
 def cut_out(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
-import torch
 from torch import nn
 
 from pipelines import core
@@ -13,15 +13,16 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import mlp
 from trainers.losses.query_key import info_nce
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
 from trainers.momentum import Teacher, rising
+from trainers.pairs import both, encode_pair
 
 
-class Moco(Objective):
+class Moco(ComparingObjective):
     """Find a view's key, made by a momentum encoder, among the global batch's (arXiv:2104.02057).
 
     The third version: no queue, a predictor, both directions, and a loss scaled by
@@ -58,11 +59,18 @@ class Moco(Objective):
         self.teacher = Teacher(self.student)
         self._temperature, self._momentum = config.temperature, config.momentum
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Features of both views."""
+        return encode_pair(self.student[0], batch)
+
+    def targets(self, batch: Batch) -> Rows:
+        """The teacher's features of both views."""
+        return encode_pair(partial(self.teacher, member=0), batch, "teacher_")
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Ask for each view's key with the other view."""
-        images = torch.cat([batch.views["a"], batch.views["b"]])
-        queries = self.predictor(self.student(images)).chunk(2)
-        keys = self.teacher(images).chunk(2)
+        queries = self.predictor(self.student[1](both(rows))).chunk(2)
+        keys = self.teacher(both(rows, "teacher_"), 1).chunk(2)
         one, found_one = info_nce(queries[0], keys[1], self._temperature)
         two, found_two = info_nce(queries[1], keys[0], self._temperature)
         loss = 2 * self._temperature * (one + two)

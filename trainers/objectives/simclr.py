@@ -12,13 +12,13 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.losses.contrastive import nt_xent
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
 
 
-class Simclr(Objective):
+class Simclr(ComparingObjective):
     """Two views of an image attract, all others of the global batch repel (arXiv:2002.05709)."""
 
     class Config(core.Config):
@@ -50,10 +50,13 @@ class Simclr(Objective):
         )
         self._temperature = config.temperature
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Projections of both views."""
+        return {name: self.head(self.tower(batch.views[name])) for name in ("a", "b")}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Compare every view with all others."""
-        a, b = (self.head(self.tower(batch.views[name])) for name in ("a", "b"))
-        loss, found = nt_xent(a, b, self._temperature)
+        loss, found = nt_xent(rows["a"], rows["b"], self._temperature)
         return LossOutput(loss, {"accuracy": found})
 
     def encoders(self) -> Mapping[str, nn.Module]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch
 from torch import nn
 
 from pipelines import core
@@ -13,14 +12,15 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import two_views
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import Prototypes, mlp
 from trainers.losses.assignment import swapped_prediction
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
+from trainers.pairs import both, encode_pair
 
 
-class Swav(Objective):
+class Swav(ComparingObjective):
     """Predict from one view which prototypes the other is assigned to (arXiv:2006.09882).
 
     Two views, without the paper's small crops and without its queue: prototypes
@@ -58,10 +58,13 @@ class Swav(Objective):
         self.prototypes = Prototypes(config.projection, config.prototypes)
         self._settings = config.temperature, config.epsilon, config.iterations
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Features of both views."""
+        return encode_pair(self.tower, batch)
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Assign both views over the global batch and predict each from the other."""
-        images = torch.cat([batch.views["a"], batch.views["b"]])
-        a, b = self.prototypes(self.head(self.tower(images))).chunk(2)
+        a, b = self.prototypes(self.head(both(rows))).chunk(2)
         loss, found = swapped_prediction(a, b, *self._settings)
         return LossOutput(loss, {"accuracy": found})
 

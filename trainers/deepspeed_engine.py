@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.core.batch import Batch
+from trainers.accumulation import Passes, accumulate
 from trainers.blocks import checkpoint_blocks, compile_parts
 from trainers.core.engine import EngineConfig, OptimizerConfig, StepOutput
 from trainers.core.objective import LossOutput, Objective
@@ -32,6 +34,17 @@ with warnings.catch_warnings():
     from trainers.deepspeed_state import Trained, load_state, save_state
 
 _FORMATS = {"fp32": "bfloat16", "bf16": "bfloat16", "fp16": "float16"}  # of autocast, where on
+
+
+class _Root(nn.Module):
+    """What the library wraps: any method of an objective may be called within its hooks."""
+
+    def __init__(self, objective: Objective):
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, work: Callable[[], None]) -> None:
+        work()
 
 
 class DeepSpeedEngine:
@@ -68,7 +81,7 @@ class DeepSpeedEngine:
             compile_parts(objective, device)
         host = torch.device("cpu") if config.offload.optimizer == "cpu" else device
         self._engine = deepspeed.initialize(
-            model=objective,
+            model=_Root(objective),
             optimizer=build_optimizer(objective, optimizer, host),
             config=self._settings(local_batch),
             dist_init_required=False,
@@ -96,8 +109,8 @@ class DeepSpeedEngine:
 
     def _settings(self, local_batch: int) -> dict[str, Any]:
         return {
-            "train_micro_batch_size_per_gpu": local_batch,
-            "gradient_accumulation_steps": 1,
+            "train_micro_batch_size_per_gpu": local_batch // self._config.accumulate,
+            "gradient_accumulation_steps": self._config.accumulate,
             "gradient_clipping": 0.0 if self._clips_itself else self._clip,
             "zero_optimization": {
                 "stage": self._config.zero_stage,
@@ -118,14 +131,40 @@ class DeepSpeedEngine:
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
-        with self.phases("forward"):
-            output = self._engine(batch)
+        parts = self._config.accumulate
+        self._engine.set_gradient_accumulation_boundary(parts == 1)
+        scale = self._scale.cur_scale if self._scale else 1.0
+        passes = Passes(self.phases, self._forward, self._backward, scale)
+        output = accumulate(self.objective, batch, parts, passes)
         with self.phases("backward"):
-            scaled = self._scale.scale_loss if self._scale and self._clips_itself else _unscaled
-            self._engine.backward(scaled(output.loss))
+            self._reduce()
         with self.phases("optimizer"):
             norm = self._update(learning_rate)
         return self._settle(self._scale, output, norm) if self._scale else StepOutput(output, norm)
+
+    def _forward(self, work: Callable[[], Any]) -> Any:
+        found: list[Any] = []
+        self._engine(lambda: found.append(work()))
+        return found[0]
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._scale and self._clips_itself:
+            loss = self._scale.scale_loss(loss)
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def _reduce(self) -> None:
+        """Make the sum of all parts' gradients the step's, over workers where that is to be done.
+
+        The library's own last part would not do: with offload it takes that for the last of
+        each parameter, and what only a comparison uses has its gradient from the first.
+        """
+        if self._engine.is_gradient_accumulation_boundary():
+            return
+        self._engine.set_gradient_accumulation_boundary(True)
+        if self._config.zero_stage >= 2:
+            self._engine.optimizer.finalize_gradient_accumulation_boundary()
+        else:
+            self._engine.allreduce_gradients()
 
     def _update(self, learning_rate: float) -> Tensor:
         norm = self._clip_here() if self._clips_itself else None
@@ -191,7 +230,3 @@ class DeepSpeedEngine:
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote, on any number of workers and under any ZeRO stage."""
         load_state(self._trained, self.rank, folder)
-
-
-def _unscaled(loss: Tensor) -> Tensor:
-    return loss

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.core.batch import Batch
+from trainers.accumulation import Passes, accumulate
 from trainers.core.engine import OptimizerConfig, StepOutput
 from trainers.core.objective import Objective
 from trainers.core.phases import Phases
@@ -16,26 +17,37 @@ from trainers.optimizers import build_optimizer, set_rate
 
 
 class TorchEngine:
-    """One worker, no sharding; same updates as the DeepSpeed engine's stage 0."""
+    """One worker, no sharding; same updates as the DeepSpeed engine's stage 0.
+
+    Args:
+        objective: What to train.
+        optimizer: What updates it, how fast, and the average of its weights.
+        device: Where to train.
+        parts: Into which a step's batch is cut, to hold the activations of one alone.
+    """
 
     rank = 0
     world_size = 1
 
-    def __init__(self, objective: Objective, optimizer: OptimizerConfig, device: torch.device):
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerConfig,
+        device: torch.device,
+        parts: int = 1,
+    ):
         self.objective = objective.to(device)
         self.device = device
         self.phases = Phases(device)
-        self._clip = optimizer.clip
+        self._clip, self._parts = optimizer.clip, parts
         self._optimizer = build_optimizer(objective, optimizer, device)
         decay = optimizer.ema
         self._averages = None if decay is None else Averages(objective, decay, device)
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
-        with self.phases("forward"):
-            output = self.objective(batch)
-        with self.phases("backward"):
-            output.loss.backward()
+        passes = Passes(self.phases, lambda work: work(), torch.autograd.backward)
+        output = accumulate(self.objective, batch, self._parts, passes)
         with self.phases("optimizer"):
             limit = self._clip or float("inf")
             norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), limit)

@@ -35,6 +35,7 @@ dist.init_process_group("gloo", rank=rank, world_size=workers,
 
 ENGINE = {"bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"},
           "blocks": {"checkpoint_activations": True}, "compile": {"compile": True},
+          "parts2": {"accumulate": 2}, "parts4": {"accumulate": 4},
           "host": {"offload": {"optimizer": "cpu"}},
           "host2": {"offload": {"optimizer": "cpu", "parameters": "cpu"}}}
 OPTIMIZER = {"lamb": {"kind": "lamb"}, "muon": {"kind": "muon"}, "ema": {"ema": 0.9},

@@ -38,7 +38,7 @@ from trainers.recipe import Recipe
 if TYPE_CHECKING:
     from trainers.core.engine import Engine
 
-_FIRST = 8  # samples of the first trial; each further one has twice as many
+_FIRST = 8  # samples of the first trial, at least; each further one has twice as many
 _LONG = 1.0  # seconds of a step after which no larger trial is made
 _ROUNDS = 5  # of timing the two largest trials, in turns: a machine's other work comes and goes
 _BUDGET = 1.5  # seconds of a round
@@ -129,7 +129,8 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         flops = flops_per_sample(objective, views(tables[0]))
         sizes = sizes_of(objective, recipe.optimizer)
         engine = DeepSpeedEngine(objective, recipe.optimizer, setting.engine, setting.local, device)
-        runs = _Runs(engine, views, tables, recipe.optimizer.learning_rate)
+        rate, parts = recipe.optimizer.learning_rate, setting.engine.accumulate
+        runs = _Runs(engine, views, tables, rate, parts)
         trials = tuple(runs.trials(setting.local))
     finally:
         dist.destroy_process_group()
@@ -164,11 +165,13 @@ class _Runs:
     views: ViewBuilder
     tables: list[pa.Table]
     rate: float
+    parts: int = 1
 
     def trials(self, local: int) -> Iterator[Trial]:
         """Double the batch until it is a worker's or takes long; then time the last two."""
         local = min(local, self.tables[0].num_rows)
-        batch = min(_FIRST, max(1, local // 2))
+        first = min(_FIRST, max(1, local // 2))
+        batch = self.parts * -(-first // self.parts)
         peaks, took = {}, 0.0
         while True:
             self._steps(batch, 2)

@@ -104,16 +104,26 @@ def check_fit(recipe: Recipe, profile: Profile) -> None:
     """Refuse a profile that a recipe cannot run on.
 
     Raises:
-        ConfigError: The worker count does not divide the global batch, or the optimizer
-            does not work under the ZeRO stage.
+        ConfigError: The worker count does not divide the global batch, or the parts a worker's
+            share, or the optimizer does not work under the ZeRO stage.
     """
     check_together(recipe.optimizer, profile.engine)
     batch, workers = recipe.global_batch, profile.workers
     if batch % workers:
-        divisors = [n for n in range(1, batch + 1) if batch % n == 0]
-        below = max(n for n in divisors if n < workers)
-        fits = [below, *[n for n in divisors if n > workers][:1]]
         raise ConfigError(
             f"{workers} workers do not divide the global batch of {batch}; "
-            f"use --workers {' or '.join(map(str, fits))}, or set global_batch"
+            f"use --workers {_near(workers, batch)}, or set global_batch"
         )
+    local, parts = batch // workers, profile.engine.accumulate
+    if local % parts:
+        raise ConfigError(
+            f"engine.accumulate: {parts} parts do not divide a worker's {local} samples of a step; "
+            f"set it to {_near(parts, local)}, or set global_batch or workers"
+        )
+
+
+def _near(number: int, whole: int) -> str:
+    """The divisors next to a number that is none."""
+    divisors = [n for n in range(1, whole + 1) if whole % n == 0]
+    below = max(n for n in divisors if n < number)
+    return " or ".join(map(str, [below, *[n for n in divisors if n > number][:1]]))

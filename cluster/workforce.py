@@ -32,7 +32,7 @@ class Need:
     """What a run asks of a cluster.
 
     Attributes:
-        batch: Global batch, which the workers must divide.
+        batch: What the workers must divide: the global batch, less what each cuts into parts.
         least: Fewest workers.
         most: Most workers.
         worker: Resources of a worker.
@@ -52,10 +52,11 @@ class Need:
 
     @classmethod
     def of(cls, profile: Profile, batch: int) -> Need:
-        """What a profile asks for."""
+        """What a profile asks for, to train with a global batch that fits it."""
         least = profile.workers if profile.min_workers is None else profile.min_workers
         reading = profile.reader.tasks_ahead * profile.reader.cpus
-        return cls(batch, least, profile.workers, worker_resources(profile), reading)
+        shared = batch // profile.engine.accumulate
+        return cls(shared, least, profile.workers, worker_resources(profile), reading)
 
 
 def worker_resources(profile: Profile) -> dict[str, float]:

@@ -53,6 +53,8 @@ def checkpoint_blocks(module: nn.Module) -> None:
 def compile_parts(module: nn.Module, device: torch.device) -> None:
     """Compile each part of an objective that learns; names of parameters stay as they are.
 
+    Members of a sequence are called by themselves as well, such as a tower without its head.
+
     Raises:
         ConfigError: There is no compiler of C++, which compiling needs on any device.
     """
@@ -64,5 +66,7 @@ def compile_parts(module: nn.Module, device: torch.device) -> None:
             "install one, or set it to false"
         )
     for part in module.children():
-        if learns(part):
-            part.compile()
+        members = part if isinstance(part, nn.Sequential) else ()
+        for called in (part, *members):
+            if learns(called):
+                called.compile()

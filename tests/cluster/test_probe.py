@@ -24,12 +24,12 @@ def setting_of(recipe: Recipe, local: int, processes: int = 1) -> _Setting:
     return _Setting(recipe, EngineConfig(), reader_of(recipe), None, local, 1, processes)
 
 
-def runs_of(recipe: Recipe, local: int) -> _Runs:
+def runs_of(recipe: Recipe, local: int, parts: int = 1) -> _Runs:
     objective = build_objective(recipe, None)
     views = builder_of(recipe, objective, None)
     tables, _ = _decode(setting_of(recipe, local), 0)
-    engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"))
-    return _Runs(engine, views, tables, 1e-3)
+    engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"), parts)
+    return _Runs(engine, views, tables, 1e-3, parts)
 
 
 def test_batches_double_up_to_a_workers_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,15 @@ def test_batches_double_up_to_a_workers_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < trials[0].peak <= trials[1].peak
     (lonely,) = runs_of(rotation(), 1).trials(1)
     assert lonely.batch == 1
+
+
+def test_batches_of_trials_can_be_cut_into_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.probe._BUDGET", 0.0)
+    monkeypatch.setattr("cluster.probe._LONG", 1e9)
+    trials = runs_of(rotation(), 24, parts=6).trials(24)
+    assert [trial.batch for trial in trials] == [12, 24]
+    (trial,) = runs_of(rotation(), 6, parts=6).trials(6)
+    assert trial.batch == 6
 
 
 def test_no_larger_trial_follows_one_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:

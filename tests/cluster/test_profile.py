@@ -41,6 +41,17 @@ def test_workers_must_divide_the_global_batch() -> None:
         check_fit(recipe, load_profile("laptop", ("workers=5",)))
 
 
+def test_parts_must_divide_a_workers_share() -> None:
+    recipe = small_recipe()  # global batch 16
+    check_fit(recipe, load_profile("laptop", ("workers=2", "engine.accumulate=4")))
+    with pytest.raises(
+        ConfigError, match=r"accumulate: 3 parts do not divide a worker's 8 .* set it to 2 or 4, or"
+    ):
+        check_fit(recipe, load_profile("laptop", ("workers=2", "engine.accumulate=3")))
+    with pytest.raises(ConfigError, match=r"a worker's 8 .* set it to 8, or"):
+        check_fit(recipe, load_profile("laptop", ("workers=2", "engine.accumulate=16")))
+
+
 def test_an_optimizer_must_work_under_the_stage() -> None:
     recipe = small_recipe(optimizer={"kind": "muon"})
     check_fit(recipe, load_profile("laptop"))

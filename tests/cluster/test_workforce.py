@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cluster.profile import Profile
 from cluster.workforce import Growth, Need, Node, choose, fitting, grows, wait_for_workers
 from pipelines.core import ConfigError, UserError, validate
+from trainers.core.engine import EngineConfig
 
 CPU = {"CPU": 1.0}
 GPU = {"CPU": 1.0, "GPU": 1.0}
@@ -157,5 +158,8 @@ def test_what_a_profile_asks_for() -> None:
     assert (elastic.least, elastic.most) == (1, 4)
     assert elastic.worker == {"CPU": 1.0, "GPU": 1.0}
     assert elastic.reading == 0.5
+    parts = EngineConfig(accumulate=8)
+    cut = Need.of(Profile(workers=4, min_workers=1, engine=parts), 48)
+    assert fitting(cut, [{"CPU": 6.0}]) == 3  # four would have 12 samples each
     with pytest.raises(ConfigError, match="min_workers: 3 is more than workers, 2"):
         validate(Profile, {"workers": 2, "min_workers": 3}, "profile")

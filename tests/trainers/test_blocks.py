@@ -79,6 +79,17 @@ def test_a_tower_without_blocks_is_refused() -> None:
         checkpoint_blocks(nn.Sequential(nn.Linear(2, 2)))
 
 
+def test_what_learns_is_compiled_and_so_are_members_that_are_called_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    both = Both()
+    compile_parts(both, torch.device("cpu"))
+    assert compiled == [both.student, both.student[0]]
+
+
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)

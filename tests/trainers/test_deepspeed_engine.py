@@ -150,12 +150,18 @@ SAME = [
     "clip:3:host2:blocks",
     *(f"clip:{stage}:ema" for stage in STAGES),
     "clip:3:host2:ema",
+    *(f"clip:{stage}:parts2" for stage in STAGES),
+    *(f"clip:{stage}:parts2:host" for stage in STAGES[1:]),
+    "clip:2:parts4:blocks",
+    "clip:3:parts4:host2:blocks:ema",
 ]
 # Compiling takes half a minute each.
 COMPILED = [
     "clip:2:compile:blocks",
+    pytest.param("clip:2:compile:parts2", marks=pytest.mark.slow),
     *(pytest.param(f"clip:{stage}:compile", marks=pytest.mark.slow) for stage in STAGES),
 ]
+PARTS = ["rotation:2:parts2", "byol:3:parts2", "clip:0:muon:parts2"]
 OWN = ["clip:0:lamb", "clip:0:muon", "clip:0:muon:ema", "clip:0:rates"]
 RATES = [f"clip:{stage}:rates" for stage in STAGES[1:]]
 ROUGH = [
@@ -163,10 +169,14 @@ ROUGH = [
     "clip:2:fp16:low:host",
     "clip:3:fp16:low:host2:blocks:ema",
     "clip:3:bf16:host2:blocks",
+    *(f"clip:{stage}:fp16:low:parts2" for stage in STAGES),
+    "clip:2:bf16:parts2",
+    "clip:3:fp16:low:parts2:host2",
 ]
 SCALING = [f"clip:{stage}:fp16" for stage in STAGES]
 # A teacher follows shards under stage 3, and prototypes are used by their length.
-KINDS = [*EVERY, *SAME, "byol:3", "swav:3", *OWN, *RATES, *ROUGH, *SCALING, "clip:0:fp16:muon"]
+MORE = ["byol:3", "swav:3", "clip:0:fp16:muon"]
+KINDS = [*EVERY, *SAME, *PARTS, *OWN, *RATES, *ROUGH, *SCALING, *MORE]
 # Each on one worker and on four: every stage from itself, and some from another one.
 CHANGES = [(str(stage), str(stage)) for stage in STAGES] + [
     ("0", "3"),
@@ -179,6 +189,7 @@ CHANGES = [(str(stage), str(stage)) for stage in STAGES] + [
     ("0:lamb", "0:lamb"),
     ("0:muon:ema", "0:muon:ema"),
     ("0:rates", "2:rates"),
+    ("2:parts2", "3"),
 ]
 PRECISIONS = [("0", "2:fp16"), ("3:fp16", "0")]
 
@@ -256,6 +267,12 @@ def test_stages_memory_and_averages_change_no_update(found, kind: str) -> None:
     assert weights.keys() == got["weights"].keys()
     for name, (total, count) in weights.items():
         assert got["weights"][name] == [pytest.approx(total, rel=1e-4, abs=1e-4), count]
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_step_in_parts_is_the_update_of_the_whole(found, kind: str) -> None:
+    whole = kind.replace(":parts2", "").replace(":2", ":0")
+    agree(found[2][whole]["rows"], found[2][kind]["rows"], 1e-4 if "muon" in kind else 1e-5)
 
 
 def test_averages_are_not_the_weights(found) -> None:

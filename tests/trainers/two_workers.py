@@ -1,4 +1,7 @@
-"""Objectives on two gloo processes and on one, over the same global batch, in float64."""
+"""Objectives on two gloo processes, whole or in parts, and on one, with the same global batch.
+
+All in float64.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from torch import Tensor
 
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
+from trainers.accumulation import Passes, accumulate
 from trainers.core.objective import Objective
+from trainers.core.phases import Phases
 from trainers.objectives import OBJECTIVES
 
 SCRIPT = """
@@ -27,7 +32,8 @@ from tests.trainers.two_workers import result
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meet")
-found = {kind: result(kind, rank, 2) for kind in sys.argv[3:]}
+found = {f"{kind} {parts}": result(kind, rank, 2, parts)
+         for kind in sys.argv[3:] for parts in (1, 2)}
 for output, gradients in found.values():
     for value in [*output.values(), *gradients.values()]:
         dist.all_reduce(value)
@@ -56,8 +62,12 @@ def small(kind: str) -> Objective:
 
 def double_batch(objective: Objective, seed: int = 0) -> Batch:
     batch = random_batch(objective, 8, 16, seed)
-    views = {name: view.double() for name, view in batch.views.items()}
+    views = {n: v.double() if v.is_floating_point() else v for n, v in batch.views.items()}
     return Batch(batch.samples, batch.keys, views)
+
+
+def plain_passes() -> Passes:
+    return Passes(Phases(torch.device("cpu")), lambda work: work(), torch.autograd.backward)
 
 
 def both(batch: Batch) -> Tensor:
@@ -65,15 +75,15 @@ def both(batch: Batch) -> Tensor:
     return torch.cat([batch.views["a"], batch.views["b"]])
 
 
-def result(kind: str, rank: int = 0, workers: int = 1) -> Result:
-    """Loss and metrics of a share of the batch, and the gradients."""
+def result(kind: str, rank: int = 0, workers: int = 1, parts: int = 1) -> Result:
+    """Loss and metrics of a share of the batch, passed in parts, and the gradients."""
     objective = small(kind)
     batch = double_batch(objective)
     part = slice(rank * 8 // workers, (rank + 1) * 8 // workers)
     views = {name: view[part] for name, view in batch.views.items()}
-    output = objective(Batch(batch.samples[part], batch.keys[part], views))
-    output.loss.backward()
-    values = {"loss": output.loss.detach(), **output.metrics}
+    mine = Batch(batch.samples[part], batch.keys[part], views)
+    output = accumulate(objective, mine, parts, plain_passes())
+    values = {"loss": output.loss, **output.metrics}
     gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
     return {name: value.double() for name, value in values.items()}, gradients
 
@@ -99,15 +109,20 @@ def on_two_workers() -> dict[str, Result]:
 
 
 def assert_two_equal_one(kind: str) -> None:
-    values, gradients = result(kind)
-    other_values, other_gradients = on_two_workers()[kind]
-    for name, value in values.items():
-        assert other_values[name].item() == pytest.approx(value.item(), rel=1e-9, abs=1e-9), name
-    assert gradients.keys() == other_gradients.keys()
-    largest = max(gradient.abs().max().item() for gradient in gradients.values())
-    for name, gradient in gradients.items():
+    for parts in (1, 2):
+        assert_equal(on_two_workers()[f"{kind} {parts}"], result(kind))
+
+
+def assert_equal(found: Result, expected: Result) -> None:
+    (values, gradients), (expected_values, expected_gradients) = found, expected
+    assert values.keys() == expected_values.keys()
+    for name, value in expected_values.items():
+        assert values[name].item() == pytest.approx(value.item(), rel=1e-9, abs=1e-9), name
+    assert gradients.keys() == expected_gradients.keys()
+    largest = max(gradient.abs().max().item() for gradient in expected_gradients.values())
+    for name, gradient in expected_gradients.items():
         torch.testing.assert_close(
-            other_gradients[name], gradient, rtol=1e-7, atol=1e-9 * largest, msg=name
+            gradients[name], gradient, rtol=1e-7, atol=1e-9 * largest, msg=name
         )
 
 

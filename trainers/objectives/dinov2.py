@@ -113,7 +113,7 @@ class Dinov2(ComparingObjective):
         if self._config.local_crops:
             images = torch.cat([images, self.student.tower.tokens(self.local_views(batch)).image])
         return {
-            "views": images.unflatten(0, (-1, len(batch))).transpose(0, 1),
+            "views": images.reshape(-1, len(batch), images.shape[1]).transpose(0, 1),
             "patches": seen.patches[which[:, None], places],
         }
 
@@ -122,7 +122,7 @@ class Dinov2(ComparingObjective):
         seen = self._teaching.tower.tokens(_large(batch))
         which, places = self._hidden(batch.keys)
         return {
-            "teacher_views": seen.image.unflatten(0, (2, len(batch))).transpose(0, 1),
+            "teacher_views": seen.image.reshape(2, len(batch), -1).transpose(0, 1),
             "teacher_patches": seen.patches[which[:, None], places],
         }
 

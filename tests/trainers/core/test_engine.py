@@ -9,6 +9,7 @@ REFUSED = [
     ({"zero_stage": 0, "offload": {"optimizer": "cpu"}}, "offload.optimizer needs zero_stage 1"),
     ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, "offload.parameters needs zero_stage 3"),
     ({"zero_stage": 3, "offload": {"optimizer": "nvme"}}, "offload.optimizer: .*'none' or 'cpu'"),
+    ({"accumulate": 0}, "accumulate: .*greater than or equal to 1"),
     ({"precision": "fp8"}, "'fp32', 'bf16' or 'fp16'"),
 ]
 

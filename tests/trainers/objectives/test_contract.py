@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError, validate
+from tests.trainers import two_workers
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
-from trainers.core.objective import Objective
+from trainers.accumulation import accumulate
+from trainers.core.objective import LossOutput, Objective
 from trainers.objectives import OBJECTIVES
 
 SIZE = AROUND.size
@@ -89,6 +91,36 @@ def test_it_learns_a_fixed_batch(kind: str) -> None:
         # A cross-entropy with soft targets cannot fall below their entropy: the metric ``floor``.
         losses.append(float(output.loss.detach() - output.metrics.get("floor", 0.0)))
     assert losses[-1] < 0.7 * losses[0]
+
+
+@every
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_make_its_loss_metrics_gradients_and_state(kind: str, parts: int) -> None:
+    whole, cut = two_workers.small(kind), two_workers.small(kind)
+    for name, parameter in [*whole.named_parameters(), *cut.named_parameters()]:
+        if kind == "dinov2" and name.endswith("position_embeddings"):
+            # The library interpolates them in single precision: their gradient is not exact.
+            parameter.requires_grad_(False)
+    batch = two_workers.double_batch(whole)
+    output = whole(batch)
+    output.loss.backward()
+    found = accumulate(cut, batch, parts, two_workers.plain_passes())
+    two_workers.assert_equal(result_of(found, cut), result_of(output, whole))
+    for objective in (whole, cut):
+        objective.after_step(0.1)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(cut.state_dict()[name], value, msg=name)
+
+
+def result_of(output: LossOutput, objective: Objective) -> two_workers.Result:
+    gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+    return {"loss": output.loss.detach(), **output.metrics}, gradients
+
+
+@every
+def test_weights_of_an_objectives_own_are_few(kind: str) -> None:
+    """Stage 3 fetches large ones where a module is called, and a comparison is no module."""
+    assert sum(p.numel() for p in small(kind).parameters(recurse=False)) < 1000
 
 
 @every

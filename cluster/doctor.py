@@ -131,13 +131,15 @@ def versions(machine: Machine) -> Iterator[Finding]:
 
 
 def fit(recipe: Recipe, profile: Profile) -> Finding:
-    """Whether the workers divide the global batch."""
+    """Whether workers and parts divide the global batch."""
     try:
         check_fit(recipe, profile)
     except UserError as error:
         return Finding("error", "batch", str(error))
-    local = recipe.global_batch // profile.workers
-    return Finding("ok", "batch", f"{local} samples a step on each of {profile.workers} workers")
+    local, parts = recipe.global_batch // profile.workers, profile.engine.accumulate
+    cut = f", in {parts} parts" if parts > 1 else ""
+    text = f"{local} samples a step on each of {profile.workers} workers{cut}"
+    return Finding("ok", "batch", text)
 
 
 def devices(profile: Profile, machine: Machine) -> Finding:

@@ -66,6 +66,12 @@ def test_workers_must_divide_the_batch(workers: int, level: str) -> None:
     assert fit(small_recipe(), profile(workers=workers)).level == level
 
 
+def test_parts_must_divide_a_workers_share() -> None:
+    found = fit(small_recipe(), profile(workers=2, engine={"accumulate": 4}))
+    assert (found.level, found.text) == ("ok", "8 samples a step on each of 2 workers, in 4 parts")
+    assert fit(small_recipe(), profile(workers=2, engine={"accumulate": 3})).level == "error"
+
+
 @pytest.mark.parametrize(
     ("asked", "here", "level"),
     [

@@ -133,7 +133,7 @@ def launch(workers: int, out: Path, names: list[str]) -> dict[str, dict[str, obj
                     cwd=Path(__file__).parents[2],
                 )
             )
-    codes = [process.wait(timeout=240) for process in processes]
+    codes = [process.wait(timeout=480) for process in processes]
     assert not any(codes), "\n".join(log.read_text() for log in logs)[-3000:]
     found: dict[str, dict[str, object]] = json.loads((out / f"found-{workers}.json").read_text())
     return found
@@ -173,7 +173,7 @@ ROUGH = [
     "clip:2:bf16:parts2",
     "clip:3:fp16:low:parts2:host2",
 ]
-SCALING = [f"clip:{stage}:fp16" for stage in STAGES]
+SCALING = [f"clip:{stage}:fp16{parts}" for stage in STAGES for parts in ("", ":parts2")]
 # A teacher follows shards under stage 3, and prototypes are used by their length.
 MORE = ["byol:3", "swav:3", "clip:0:fp16:muon"]
 KINDS = [*EVERY, *SAME, *PARTS, *OWN, *RATES, *ROUGH, *SCALING, *MORE]

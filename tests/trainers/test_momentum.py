@@ -30,13 +30,13 @@ rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", rank=rank, world_size=workers, init_method=f"file://{folder}/meet")
 
-def engine(stage, seed):
+def engine(stage, parts, seed):
     torch.manual_seed(seed)
     # The heads' matrices of 400 * 400 are sharded, everything else is also kept whole.
     options = {"kind": "moco", "image": SMALL_TOWERS["image"], "hidden": 400, "momentum": 0.5}
     objective = OBJECTIVES.build(OBJECTIVES.parse(options), Surroundings(size=16))
-    return DeepSpeedEngine(objective, OptimizerConfig(), EngineConfig(zero_stage=stage),
-                           8 // workers, torch.device("cpu"))
+    config = EngineConfig(zero_stage=stage, accumulate=parts)
+    return DeepSpeedEngine(objective, OptimizerConfig(), config, 8 // workers, torch.device("cpu"))
 
 def run(made, first, last):
     for number in range(first, last):
@@ -48,18 +48,20 @@ def run(made, first, last):
     return {name: value.clone() for name, value in made.weights().items()}
 
 found = {}
-for stage in (0, 3):
-    made = engine(stage, 0)
+for name, stage, parts in (("0", 0, 1), ("3", 3, 1), ("3 parts", 3, 2)):
+    made = engine(stage, parts, 0)
     middle = run(made, 0, 3)
-    made.save(folder / str(stage))
+    made.save(folder / name)
     dist.barrier()
-    other = engine(stage, 1)
-    other.load(folder / str(stage))
-    found[stage] = middle, run(made, 3, 6), run(other, 3, 6)
+    other = engine(stage, parts, 1)
+    other.load(folder / name)
+    found[name] = middle, run(made, 3, 6), run(other, 3, 6)
 if rank == 0:
     torch.save(found, folder / "found.pt")
 dist.destroy_process_group()
 """
+ENGINES = ["0", "3", "3 parts"]
+EVERY = [(workers, engine) for workers in (1, 2) for engine in ENGINES]
 Weights = dict[str, Tensor]
 
 
@@ -157,9 +159,9 @@ def test_momentum_rises_from_its_start_to_1() -> None:
     assert values == sorted(values)
 
 
-def launch(workers: int, folder: Path) -> dict[int, tuple[Weights, Weights, Weights]]:
-    for stage in (0, 3):
-        (folder / str(stage)).mkdir()
+def launch(workers: int, folder: Path) -> dict[str, tuple[Weights, Weights, Weights]]:
+    for name in ENGINES:
+        (folder / name).mkdir()
     processes = []
     for rank in range(workers):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": workers, "OMP_NUM_THREADS": 1}
@@ -175,33 +177,33 @@ def launch(workers: int, folder: Path) -> dict[int, tuple[Weights, Weights, Weig
         )
     logs = [process.communicate(timeout=240)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(logs)[-3000:]
-    found: dict[int, tuple[Weights, Weights, Weights]] = torch.load(folder / "found.pt")
+    found: dict[str, tuple[Weights, Weights, Weights]] = torch.load(folder / "found.pt")
     return found
 
 
 @pytest.fixture(scope="module")
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[int, dict[int, tuple[Weights, Weights, Weights]]]:
+) -> dict[int, dict[str, tuple[Weights, Weights, Weights]]]:
     return {n: launch(n, tmp_path_factory.mktemp(f"workers{n}")) for n in (1, 2)}
 
 
-@pytest.mark.parametrize(("workers", "stage"), [(1, 3), (2, 0), (2, 3)])
-def test_shards_make_the_updates_of_one_workers_whole_weights(trained, workers, stage) -> None:
-    expected, weights = trained[1][0][1], trained[workers][stage][1]
+@pytest.mark.parametrize(("workers", "engine"), EVERY[1:])
+def test_shards_make_the_updates_of_one_workers_whole_weights(trained, workers, engine) -> None:
+    expected, weights = trained[1]["0"][1], trained[workers][engine][1]
     assert expected.keys() == weights.keys()
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4, msg=name)
     # The tolerance tells a teacher from one that stood still, lagged, or moved twice.
     moved = (
-        trained[1][0][1]["teacher.module.1.4.weight"]
-        - trained[1][0][0]["teacher.module.1.4.weight"]
+        trained[1]["0"][1]["teacher.module.1.4.weight"]
+        - trained[1]["0"][0]["teacher.module.1.4.weight"]
     )
     assert moved.abs().max() > 5e-4
 
 
-@pytest.mark.parametrize(("workers", "stage"), [(1, 0), (1, 3), (2, 0), (2, 3)])
-def test_a_saved_teacher_goes_on_as_if_it_had_not_stopped(trained, workers, stage) -> None:
-    _, went_on, resumed = trained[workers][stage]
+@pytest.mark.parametrize(("workers", "engine"), EVERY)
+def test_a_saved_teacher_goes_on_as_if_it_had_not_stopped(trained, workers, engine) -> None:
+    _, went_on, resumed = trained[workers][engine]
     for name, value in went_on.items():
         assert torch.equal(resumed[name], value), name

@@ -153,10 +153,10 @@ class DeepSpeedEngine:
         self._engine.backward(loss, scale_wrt_gas=False)
 
     def _reduce(self) -> None:
-        """Make the sum of all parts' gradients the step's, over workers where that is to be done.
+        """End a step in parts: its gradient is the sum of all backward passes.
 
-        The library's own last part would not do: with offload it takes that for the last of
-        each parameter, and what only a comparison uses has its gradient from the first.
+        Left to itself the library ends a step with the last backward pass. With offload it then
+        takes up that pass's parameters alone, and those of a comparison had theirs in the first.
         """
         if self._engine.is_gradient_accumulation_boundary():
             return

@@ -102,7 +102,7 @@ def on_two_workers() -> dict[str, Result]:
             )
             for rank in range(2)
         ]
-        logs = [process.communicate(timeout=120)[0] for process in processes]
+        logs = [process.communicate(timeout=300)[0] for process in processes]
         assert all(process.returncode == 0 for process in processes), "\n".join(logs)[-3000:]
         found: dict[str, Result] = torch.load(Path(folder) / "found.pt", weights_only=True)
         return found

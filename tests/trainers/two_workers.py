@@ -36,7 +36,19 @@ if rank == 0:
     torch.save(found, f"{folder}/found.pt")
 dist.destroy_process_group()
 """
-KINDS = ("moco", "byol", "barlow_twins", "vicreg", "swav", "clip_contrast", "audio_video_alignment")
+KINDS = (
+    "moco",
+    "byol",
+    "barlow_twins",
+    "vicreg",
+    "swav",
+    "clip_contrast",
+    "audio_video_alignment",
+    "audio_contrast",
+    "masked_spectrogram",
+    "masked_language",
+    "next_token",
+)
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]
 
@@ -56,7 +68,10 @@ def small(kind: str) -> Objective:
 
 def double_batch(objective: Objective, seed: int = 0) -> Batch:
     batch = random_batch(objective, 8, 16, seed)
-    views = {name: view.double() for name, view in batch.views.items()}
+    views = {
+        name: view.double() if view.is_floating_point() else view
+        for name, view in batch.views.items()
+    }
     return Batch(batch.samples, batch.keys, views)
 
 
@@ -92,7 +107,7 @@ def on_two_workers() -> dict[str, Result]:
             )
             for rank in range(2)
         ]
-        logs = [process.communicate(timeout=120)[0] for process in processes]
+        logs = [process.communicate(timeout=300)[0] for process in processes]
         assert all(process.returncode == 0 for process in processes), "\n".join(logs)[-3000:]
         found: dict[str, Result] = torch.load(Path(folder) / "found.pt", weights_only=True)
         return found

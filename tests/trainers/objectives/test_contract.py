@@ -18,6 +18,9 @@ INPUTS = {
     "video": (AROUND.frames, 3, SIZE, SIZE),
     "audio": (AROUND.sound,),
 }
+TEXTS = torch.tensor(
+    [[1, 40, 50, 2, 0, 0, 0, 0], [1, 9, 2, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0]]
+)
 
 
 def small(kind: str) -> Objective:
@@ -94,10 +97,11 @@ def test_it_learns_a_fixed_batch(kind: str) -> None:
 @every
 def test_encoders_give_one_vector_an_input(kind: str) -> None:
     encoders = small(kind).encoders()
-    towers = encoders.keys() & INPUTS.keys()
+    towers = encoders.keys() & (INPUTS.keys() | {"text"})
     assert towers, "evaluations and exports need a tower"
     for name in towers:
-        features = encoders[name](torch.rand(3, *INPUTS[name]) * 2 - 1)
+        given = TEXTS if name == "text" else torch.rand(3, *INPUTS[name]) * 2 - 1
+        features = encoders[name](given)
         assert features.shape[0] == 3
         assert features.dim() == 2
 

@@ -76,11 +76,10 @@ class Tokenizer:
         ids = np.full((len(texts), self.length), PAD, dtype=np.int64)
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         for number, (row, encoding) in enumerate(zip(ids, encodings, strict=True)):
-            kept = encoding.ids[: self.length - 2] if pieces is None else encoding.ids
-            tokens = [START, *kept, END]
-            if len(tokens) > self.length:
-                first = int(float(pieces[number]) * (len(tokens) - self.length + 1))
-                tokens = tokens[first : first + self.length]
+            if pieces is None:
+                tokens = [START, *encoding.ids[: self.length - 2], END]
+            else:
+                tokens = _piece([START, *encoding.ids, END], self.length, float(pieces[number]))
             row[: len(tokens)] = tokens
         return ids
 
@@ -99,3 +98,8 @@ class Tokenizer:
             return cls(Backend.from_str(text), length)
         except Exception as error:  # the binding raises bare Exception
             raise DataError(f"tokenizer.json is damaged ({error}); delete the run") from None
+
+
+def _piece(tokens: list[int], length: int, draw: float) -> list[int]:
+    first = int(draw * max(1, len(tokens) - length + 1))
+    return tokens[first : first + length]

@@ -67,8 +67,14 @@ class AudioContrast(Objective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Find the other piece of each sound."""
-        first, second = (self._project(batch, stream) for stream in (_FIRST, _SECOND))
-        return self._compare(first, second, batch.views["present"])
+        return self.compare(self.encode(batch), batch)
+
+    def encode(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Projections of both pieces. [B, projection] each."""
+        return {
+            "first": wide(self._project(batch, _FIRST)),
+            "second": wide(self._project(batch, _SECOND)),
+        }
 
     def _project(self, batch: Batch, stream: int) -> Tensor:
         """Projection of a piece of each sound. [B, projection]."""
@@ -78,11 +84,12 @@ class AudioContrast(Objective):
         projected: Tensor = self.head(self.tower(pieces))
         return projected
 
-    def _compare(self, first: Tensor, second: Tensor, present: Tensor) -> LossOutput:
-        first, second = wide(first), wide(second)
-        loss, found = nt_xent(first, second, self._temperature, present)
+    def compare(self, rows: Mapping[str, Tensor], batch: Batch) -> LossOutput:
+        """Find the other piece of each sound among all of the global batch."""
+        present = batch.views["present"]
+        loss, found = nt_xent(rows["first"], rows["second"], self._temperature, present)
         pairs = gather(present.long()).sum()
-        usable = present.to(first.dtype).mean()
+        usable = present.to(loss.dtype).mean()
         metrics = {
             "accuracy": found,
             "chance": 1 / (2 * pairs - 1).clamp(min=1),

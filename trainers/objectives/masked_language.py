@@ -56,10 +56,23 @@ class MaskedLanguage(Objective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Hide tokens by the keys' draws, and tell what they were."""
+        return self.compare(self.encode(batch), batch)
+
+    def encode(self, batch: Batch) -> Mapping[str, Tensor]:
+        """States of all tokens. [B, L, width]."""
+        return {"states": self.tower.states(self._disturbed(batch)[1])}
+
+    def _disturbed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Which tokens are to be told, and what the tower sees. [B, L] each."""
         tokens = batch.views["text"]
         hidden = chosen(tokens, batch.keys, self._masked)
-        shown = disturb(tokens, hidden, batch.keys, self._vocabulary)
-        logits, targets = self.head(self.tower.states(shown)[hidden]), tokens[hidden]
+        return hidden, disturb(tokens, hidden, batch.keys, self._vocabulary)
+
+    def compare(self, rows: Mapping[str, Tensor], batch: Batch) -> LossOutput:
+        """Tell what was hidden, over all tokens of the global batch."""
+        tokens = batch.views["text"]
+        hidden, shown = self._disturbed(batch)
+        logits, targets = self.head(rows["states"][hidden]), tokens[hidden]
         masked = shown == self._vocabulary
         which = masked[hidden]
         metrics = answers(logits[which], targets[which], masked.sum(1))

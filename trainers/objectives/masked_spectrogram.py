@@ -67,24 +67,32 @@ class MaskedSpectrogram(Objective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Mask by the keys' draws, encode what is visible, compare what was masked."""
-        spectrum = self.tower.spectrum(batch.views["sound"])
-        order = uniform(batch.keys, _STREAM, self._patches).argsort(dim=1, stable=True)
-        tokens = self.tower.tokens(spectrum, order[:, : self._kept])
-        predicted = wide(self.decoder(tokens, order))
-        target = self._target(spectrum, order[:, self._kept :])
-        return self._compare(predicted, target, batch.views["present"])
+        return self.compare(self.encode(batch), batch)
 
-    def _target(self, spectrum: Tensor, places: Tensor) -> Tensor:
-        """Patches by number, normalised if so set. [B, bands, W], [B, M] -> [B, M, h w]."""
-        patches = patchify(spectrum, self._patch)
+    def encode(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Predictions of the M masked patches. [B, M, h w]."""
+        order = self._order(batch)
+        spectrum = self.tower.spectrum(batch.views["sound"])
+        tokens = self.tower.tokens(spectrum, order[:, : self._kept])
+        return {"predicted": wide(self.decoder(tokens, order))}
+
+    def _order(self, batch: Batch) -> Tensor:
+        """Numbers of all patches, visible ones first. [B, N]."""
+        return uniform(batch.keys, _STREAM, self._patches).argsort(dim=1, stable=True)
+
+    def _target(self, batch: Batch) -> Tensor:
+        """Masked patches, normalised if so set. [B, M, h w]."""
+        places = self._order(batch)[:, self._kept :]
+        patches = patchify(self.tower.spectrum(batch.views["sound"]), self._patch)
         target = patches.gather(1, places[:, :, None].expand(-1, -1, patches.shape[2]))
         if self._normalise:
             variance, mean = torch.var_mean(target, 2, keepdim=True)
             target = (target - mean) / (variance + 1e-6).sqrt()
         return target
 
-    def _compare(self, predicted: Tensor, target: Tensor, present: Tensor) -> LossOutput:
-        """Both [B, M, h w]; present [B] bool."""
+    def compare(self, rows: Mapping[str, Tensor], batch: Batch) -> LossOutput:
+        """Hold predictions against what was masked, over all samples that have sound."""
+        predicted, target, present = rows["predicted"], self._target(batch), batch.views["present"]
         count, masked = present.sum(), predicted.shape[1]
         losses = F.mse_loss(predicted, target, reduction="none").mean((1, 2))
         own = torch.arange(masked, device=target.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipelines import core
 from pipelines.core import ConfigError
@@ -43,9 +43,17 @@ class NextToken(Objective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Tell every token but the first, and no padding."""
+        return self.compare(self.encode(batch), batch)
+
+    def encode(self, batch: Batch) -> Mapping[str, Tensor]:
+        """States after all tokens. [B, L, width]."""
+        return {"states": self.tower.states(batch.views["text"])}
+
+    def compare(self, rows: Mapping[str, Tensor], batch: Batch) -> LossOutput:
+        """Tell the tokens of the global batch."""
         tokens = batch.views["text"]
         told = tokens[:, 1:] != PAD
-        logits = self.head(self.tower.states(tokens)[:, :-1][told])
+        logits = self.head(rows["states"][:, :-1][told])
         targets = tokens[:, 1:][told]
         return LossOutput(token_loss(logits, targets), answers(logits, targets, told.sum(1)))
 

@@ -127,6 +127,26 @@ PROXIES = {
 }
 
 
+SEVERAL = ("audio_contrast", "masked_spectrogram", "masked_language", "next_token")
+
+
+@every
+def test_who_answers_several_times_a_sample_says_of_how_many_and_what_a_guesser_gets(
+    kind: str,
+) -> None:
+    objective = small(kind).eval()
+    with torch.no_grad():
+        found = objective(random_batch(objective, 32, SIZE)).metrics
+    assert ("chance" in found) == ("answers" in found) == (kind in SEVERAL)
+    if kind not in SEVERAL:
+        return
+    metrics = {name: float(value) for name, value in found.items()}
+    assert 0 < metrics["chance"] < 1
+    assert 0 < metrics["usable"] <= 1
+    for count in (metrics["usable"], metrics["answers"], metrics["accuracy"] * metrics["answers"]):
+        assert 32 * count == pytest.approx(round(32 * count), abs=1e-3)
+
+
 @every
 def test_who_classifies_a_label_of_its_own_says_what_a_guesser_gets(kind: str) -> None:
     """Labels are even over the classes: what does not depend on them is right by chance."""

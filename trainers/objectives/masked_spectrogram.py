@@ -15,6 +15,7 @@ from pipelines.core.batch import Batch
 from pipelines.core.randomness import uniform
 from pipelines.views import AudioPresentView, AudioView
 from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.losses.gather import gather
 from trainers.losses.mean import global_mean
 from trainers.losses.precision import wide
 from trainers.models._transformer import encoder, positions
@@ -28,7 +29,8 @@ class MaskedSpectrogram(Objective):
 
     Huang et al., 2022. ``accuracy`` is how often a prediction is nearest to its own patch among
     the masked ones of its sound, which nothing is trained for (compare SSAST, Gong et al., 2022,
-    arXiv:2110.09784). Samples without a track are left out.
+    arXiv:2110.09784). ``chance`` is that of who hears nothing and says of each place the mean
+    of all sounds. Samples without a track are left out.
     """
 
     class Config(core.Config):
@@ -80,27 +82,26 @@ class MaskedSpectrogram(Objective):
         """Numbers of all patches, visible ones first. [B, N]."""
         return uniform(batch.keys, _STREAM, self._patches).argsort(dim=1, stable=True)
 
-    def _target(self, batch: Batch) -> Tensor:
-        """Masked patches, normalised if so set. [B, M, h w]."""
-        places = self._order(batch)[:, self._kept :]
-        patches = patchify(self.tower.spectrum(batch.views["sound"]), self._patch)
-        target = patches.gather(1, places[:, :, None].expand(-1, -1, patches.shape[2]))
+    def _targets(self, batch: Batch) -> Tensor:
+        """All N patches, normalised if so set. [B, N, h w]."""
+        targets = patchify(self.tower.spectrum(batch.views["sound"]), self._patch)
         if self._normalise:
-            variance, mean = torch.var_mean(target, 2, keepdim=True)
-            target = (target - mean) / (variance + 1e-6).sqrt()
-        return target
+            variance, mean = torch.var_mean(targets, 2, keepdim=True)
+            targets = (targets - mean) / (variance + 1e-6).sqrt()
+        return targets
 
     def compare(self, rows: Mapping[str, Tensor], batch: Batch) -> LossOutput:
         """Hold predictions against what was masked, over all samples that have sound."""
-        predicted, target, present = rows["predicted"], self._target(batch), batch.views["present"]
+        predicted, present = rows["predicted"], batch.views["present"]
         count, masked = present.sum(), predicted.shape[1]
+        every, places = self._targets(batch), self._order(batch)[:, self._kept :]
+        target = every.gather(1, places[:, :, None].expand(-1, -1, every.shape[2]))
         losses = F.mse_loss(predicted, target, reduction="none").mean((1, 2))
-        own = torch.arange(masked, device=target.device)
-        nearest = torch.cdist(predicted.detach(), target).argmin(2)
-        right = (nearest == own).to(losses.dtype).mean(1)
+        everywhere = gather((every * present[:, None, None]).sum(0, keepdim=True)).sum(0)
+        usual = (everywhere / gather(count.view(1)).sum().clamp(min=1))[places]
         metrics = {
-            "accuracy": global_mean((right * present).sum(), count),
-            "chance": losses.new_tensor(1 / masked),
+            "accuracy": global_mean((nearest(predicted.detach(), target) * present).sum(), count),
+            "chance": global_mean((nearest(usual, target) * present).sum(), count),
             "answers": masked * present.to(losses.dtype).mean(),
             "usable": present.to(losses.dtype).mean(),
         }
@@ -144,6 +145,16 @@ class Decoder(nn.Module):
         states = self._encoder(torch.cat([hidden, mask], 1) + places)
         values: Tensor = self._values(states[:, kept:])
         return values
+
+
+def nearest(predicted: Tensor, target: Tensor) -> Tensor:
+    """Share of each sound's predictions that are nearest to their own patch.
+
+    [B, M, h w] x 2 -> [B].
+    """
+    own = torch.arange(target.shape[1], device=target.device)
+    found = torch.cdist(predicted, target).argmin(2) == own
+    return found.to(target.dtype).mean(1)
 
 
 def patchify(spectrum: Tensor, sides: tuple[int, int]) -> Tensor:

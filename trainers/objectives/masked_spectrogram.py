@@ -30,7 +30,7 @@ class MaskedSpectrogram(Objective):
     Huang et al., 2022. ``accuracy`` is how often a prediction is nearest to its own patch among
     the masked ones of its sound, which nothing is trained for (compare SSAST, Gong et al., 2022,
     arXiv:2110.09784). ``chance`` is that of who hears nothing and says of each place the mean
-    of all sounds. Samples without a track are left out.
+    of the batch's other sounds. Samples without a track are left out.
     """
 
     class Config(core.Config):
@@ -95,10 +95,8 @@ class MaskedSpectrogram(Objective):
         predicted, present = rows["predicted"], batch.views["present"]
         count, masked = present.sum(), predicted.shape[1]
         every, places = self._targets(batch), self._order(batch)[:, self._kept :]
-        target = every.gather(1, places[:, :, None].expand(-1, -1, every.shape[2]))
+        target, usual = at(every, places), at(self._usual(every, present), places)
         losses = F.mse_loss(predicted, target, reduction="none").mean((1, 2))
-        everywhere = gather((every * present[:, None, None]).sum(0, keepdim=True)).sum(0)
-        usual = (everywhere / gather(count.view(1)).sum().clamp(min=1))[places]
         metrics = {
             "accuracy": global_mean((nearest(predicted.detach(), target) * present).sum(), count),
             "chance": global_mean((nearest(usual, target) * present).sum(), count),
@@ -106,6 +104,12 @@ class MaskedSpectrogram(Objective):
             "usable": present.to(losses.dtype).mean(),
         }
         return LossOutput(global_mean((losses * present).sum(), count), metrics)
+
+    def _usual(self, every: Tensor, present: Tensor) -> Tensor:
+        """Mean patch of the other sounds of the global batch at each place. [B, N, h w]."""
+        heard = every * present[:, None, None]
+        total = gather(heard.sum(0, keepdim=True)).sum(0)
+        return (total - heard) / (gather(present.long()).sum() - 1).clamp(min=1)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on all patches."""
@@ -145,6 +149,11 @@ class Decoder(nn.Module):
         states = self._encoder(torch.cat([hidden, mask], 1) + places)
         values: Tensor = self._values(states[:, kept:])
         return values
+
+
+def at(patches: Tensor, places: Tensor) -> Tensor:
+    """Patches by number. [B, N, h w], [B, M] -> [B, M, h w]."""
+    return patches.gather(1, places[:, :, None].expand(-1, -1, patches.shape[2]))
 
 
 def nearest(predicted: Tensor, target: Tensor) -> Tensor:

@@ -192,7 +192,7 @@ def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
     text = f"{data.samples:,} samples, {epochs:.2g} epochs"
     yield Finding("ok", "data", text)
     readers = profile.workers * profile.reader.tasks_ahead
-    if data.shards < readers:
+    if 0 < data.shards < readers:  # without any, samples are made and not read
         text = (
             f"{data.shards} shards for {readers} read tasks: several read one file at once, which "
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.core import Config, UserError
 from pipelines.core.batch import Batch
-from pipelines.views import AudioView, ClipView, ImageView, View
+from pipelines.views import AudioView, ClipView, ImageView, TextView, View
 from trainers.core.collective import world
 from trainers.core.objective import Objective
 from trainers.losses.gather import gather
@@ -23,6 +23,7 @@ _KINDS: tuple[tuple[str, type[View]], ...] = (
     ("image", ImageView),
     ("video", ClipView),
     ("audio", AudioView),
+    ("text", TextView),
     ("image", ClipView),  # a clip's first frame
 )
 

@@ -30,9 +30,15 @@ class Loader:
         """Read every readable sample of some tars, in storage order.
 
         Raises:
+            UserError: The model was trained on no images.
             DataError: None is readable.
             StorageError: The tars cannot be read.
         """
+        if not self.size:
+            raise UserError(
+                "this evaluation needs a model that was trained on images; "
+                "use another one (eagleray list evaluations)"
+            )
         source = WebDataset(WebDataset.Config(url=url))
         decoder = Decoder(DecoderConfig(size=self.size, text=fields))
         rows, fault = [], ""

@@ -98,20 +98,12 @@ class Model:
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
         """Set the objective its own task, in global batches of the recipe's size."""
         recipe, views = self.recipe, self._objective.views
-        chance = self._objective.chance
-        if chance is None:
-            kind = OBJECTIVES.kind_of(recipe.objective)
-            raise UserError(
-                f"'{kind}' draws no labels to classify, so it has no proxy accuracy; "
-                "use another evaluation (eagleray list evaluations)"
-            )
         reader = Reader(open_source(data), recipe.data, seed)
         size = recipe.data.decode.size
         build = ViewBuilder(views, seed, size, self._tokenizer, self._device)
         count = min(samples, reader.order.size)
         share = Share(recipe.global_batch, 0, 1, 0, -(-count // recipe.global_batch))
-        right, examples = judge(self._objective, build, reader.read(Rows(share, 0, count)))
-        return Answers(right, examples, chance)
+        return judge(self._objective, build, reader.read(Rows(share, 0, count)))
 
     def _encoder(self, name: str, meaning: str) -> nn.Module:
         if name not in self._encoders:

@@ -59,16 +59,27 @@ class Tokenizer:
         backend.train_from_iterator(seen, trainer)
         return cls(backend, config.length)
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    def encode(
+        self, texts: Sequence[str], pieces: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.int64]:
         """Encode texts.
 
+        Args:
+            texts: N texts.
+            pieces: Which piece of each text that is too long, from its first to its last; None
+                for its beginning, with an end put behind it. [N] in [0, 1)
+
         Returns:
-            Start, tokens, end; cut at the length, padded with ``PAD``. [N, L] int64
+            Start, tokens, end, padded with ``PAD``; a piece has start and end only where the
+            text has them. [N, L] int64
         """
         ids = np.full((len(texts), self.length), PAD, dtype=np.int64)
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        for row, encoding in zip(ids, encodings, strict=True):
-            tokens = [START, *encoding.ids[: self.length - 2], END]
+        for number, (row, encoding) in enumerate(zip(ids, encodings, strict=True)):
+            if pieces is None:
+                tokens = [START, *encoding.ids[: self.length - 2], END]
+            else:
+                tokens = _piece([START, *encoding.ids, END], self.length, float(pieces[number]))
             row[: len(tokens)] = tokens
         return ids
 
@@ -87,3 +98,8 @@ class Tokenizer:
             return cls(Backend.from_str(text), length)
         except Exception as error:  # the binding raises bare Exception
             raise DataError(f"tokenizer.json is damaged ({error}); delete the run") from None
+
+
+def _piece(tokens: list[int], length: int, draw: float) -> list[int]:
+    first = int(draw * max(1, len(tokens) - length + 1))
+    return tokens[first : first + length]

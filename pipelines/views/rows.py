@@ -105,8 +105,9 @@ class Rows:
             for text, draw in zip(texts, draws, strict=True)
         ]
 
-    def tokens(self, texts: list[str]) -> Tensor:
-        """Token ids of texts. [B, L] int64."""
+    def tokens(self, texts: list[str], pieces: Tensor | None = None) -> Tensor:
+        """Token ids of texts, or of pieces of long ones, see ``Tokenizer``. [B, L] int64."""
         if self._tokenizer is None:
             raise ConfigError("this objective needs a tokenizer")
-        return torch.from_numpy(self._tokenizer.encode(texts)).to(self.device)
+        chosen = None if pieces is None else pieces.numpy()
+        return torch.from_numpy(self._tokenizer.encode(texts, chosen)).to(self.device)

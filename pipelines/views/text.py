@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class TextView(View):
         templates: One is drawn for each text.
         extras: A field of comma-separated phrases, appended at random.
         extras_probability: With which one is appended.
+        piece: Of texts that are too long: their beginning, or at random any piece.
         stream: Views with different numbers draw different random numbers.
     """
 
@@ -31,6 +33,7 @@ class TextView(View):
     templates: tuple[str, ...] = ("{}",)
     extras: str | None = None
     extras_probability: float = 0.0
+    piece: Literal["beginning", "random"] = "beginning"
     stream: int = 0
 
     def maker(self) -> Callable[[Rows], Tensor]:
@@ -39,7 +42,10 @@ class TextView(View):
 
     def _make(self, rows: Rows) -> Tensor:
         extras = rows.texts(self.extras) if self.extras else None
-        return rows.tokens(compose(rows.texts(self.field), extras, self, rows.keys))
+        texts = compose(rows.texts(self.field), extras, self, rows.keys)
+        if self.piece == "beginning":
+            return rows.tokens(texts)
+        return rows.tokens(texts, uniform(rows.keys, _STREAM + self.stream, 4)[:, 3])
 
 
 class IdentityView(View):

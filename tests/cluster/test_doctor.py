@@ -105,6 +105,7 @@ def test_memory(here: dict[str, object], level: str, check: str) -> None:
     [
         (Data(96, 4), ["ok"]),
         (Data(96, 1), ["ok", "warning"]),
+        (Data(96, 0), ["ok"]),  # made, not read
         (Data(15, 4), ["error"]),
         (Data(fault="s3://b: no credentials"), ["error"]),
     ],

@@ -100,8 +100,9 @@ def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> 
             views[name] = torch.arange(count) % 4 != 1
         else:
             views[name] = torch.randint(3, 200, (count, 8), generator=random)
-            views[name][:, -2] = 2
-            views[name][:, -1] = 0
+            ends = 2 + (torch.arange(count) * 3) % 5
+            views[name][torch.arange(count), ends] = 2
+            views[name][torch.arange(8) > ends[:, None]] = 0
     keys = torch.randint(-(2**62), 2**62, (count,), generator=random)
     return Batch(torch.arange(count), keys, views)
 

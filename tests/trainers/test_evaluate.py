@@ -62,3 +62,18 @@ def test_a_fault_of_the_users_becomes_a_failed_result(tmp_path: Path) -> None:
     assert result.outcome is None
     assert result.error is not None
     assert "no file matches" in result.error
+
+
+def test_a_model_of_texts_alone_is_not_asked_about_images(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 18)
+    tower = {"width": 16, "layers": 1, "heads": 2}
+    source = {"kind": "synthetic", "samples": 96, "size": 16}
+    recipe = small_recipe(
+        data={"source": source, "decode": {"size": None, "text": {"caption": "txt"}}},
+        objective={"kind": "next_token", "tower": tower},
+    )
+    commit = committed_model(tmp_path / "run", recipe)
+    config = EVALUATIONS.parse({"kind": "zero_shot", "name": "x", "data": url})
+    result = evaluate(load_model(commit), commit, config)
+    assert result.status == "failed"
+    assert "needs a model that was trained on images" in str(result.error)

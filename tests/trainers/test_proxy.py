@@ -9,11 +9,21 @@ import torch
 from pipelines.core import DataError, UserError
 from pipelines.core.batch import Batch
 from pipelines.sources.synthetic import Synthetic
-from tests.trainers.conftest import SMALL_TOWERS, builder_of, small_recipe, tables_of
+from tests.trainers.conftest import (
+    AROUND,
+    SMALL_TOWERS,
+    builder_of,
+    random_batch,
+    small_recipe,
+    tables_of,
+)
+from tests.trainers.objectives.test_contract import small
 from tests.trainers.test_model import committed_model
+from trainers.core.evaluation import Answers
 from trainers.core.objective import LossOutput, Objective
 from trainers.evaluate import evaluate
 from trainers.model import Model, build_objective, load_model
+from trainers.objectives import OBJECTIVES
 from trainers.proxy import judge
 from trainers.recipe import EVALUATIONS, Recipe, load_recipe, shipped
 
@@ -27,6 +37,8 @@ def rotation() -> Recipe:
 
 class Scripted(Objective):
     """Knows the first rows of every batch, and may leave out others."""
+
+    chance = 0.25
 
     def __init__(self, right: list[int], usable: list[float] | None = None):
         super().__init__()
@@ -44,6 +56,26 @@ class Scripted(Objective):
         return {}
 
 
+class SeveralAnswers(Objective):
+    """Gives three answers a sample, of which one sample in two is asked; chance varies."""
+
+    def __init__(self, right: list[int], chances: list[float]):
+        super().__init__()
+        self._right, self._chances = iter(right), iter(chances)
+
+    def forward(self, batch: Batch) -> LossOutput:
+        metrics = {
+            "accuracy": next(self._right) / (1.5 * len(batch)),
+            "chance": next(self._chances),
+            "answers": 1.5,
+            "usable": 0.5,
+        }
+        return LossOutput(torch.zeros(()), {n: torch.tensor(v) for n, v in metrics.items()})
+
+    def encoders(self):
+        return {}
+
+
 def table(*faults: str) -> pa.Table:
     return pa.table({"fault": list(faults)})
 
@@ -54,16 +86,24 @@ def build(rows: pa.Table) -> Batch:
 
 def test_answers_are_counted_over_batches_of_any_size() -> None:
     tables = [table(*[""] * 7), table(*[""] * 3)]
-    assert judge(Scripted([5, 1]), build, tables) == (6, 10)
+    assert judge(Scripted([5, 1]), build, tables) == Answers(6, 10, 0.25, 10)
 
 
 def test_what_an_objective_leaves_out_does_not_count() -> None:
     tables = [table(*[""] * 8), table(*[""] * 4)]
-    assert judge(Scripted([3, 1], [0.5, 0.25]), build, tables) == (4, 5)
+    assert judge(Scripted([3, 1], [0.5, 0.25]), build, tables) == Answers(4, 5, 0.25, 5)
+
+
+def test_several_answers_of_a_sample_count_each_and_chance_is_their_mean() -> None:
+    tables = [table(*[""] * 8), table(*[""] * 4)]
+    found = judge(SeveralAnswers([7, 2], [0.25, 0.5]), build, tables)
+    assert (found.right, found.examples, found.samples) == (9, 18, 6)
+    assert found.chance == pytest.approx((0.25 * 12 + 0.5 * 6) / 18)
 
 
 def test_what_stands_in_for_unreadable_samples_does_not_count() -> None:
-    assert judge(Scripted([2]), build, [table("", "torn", ""), table("torn")]) == (2, 2)
+    tables = [table("", "torn", ""), table("torn")]
+    assert judge(Scripted([2]), build, tables) == Answers(2, 2, 0.25, 2)
     with pytest.raises(DataError, match="no sample can be judged"):
         judge(Scripted([]), build, [table("torn")])
 
@@ -128,7 +168,7 @@ def test_an_objective_without_labels_says_so(tmp_path: Path) -> None:
     config = EVALUATIONS.parse({"kind": "proxy", "name": "held-out", "data": DATA})
     result = evaluate(load_model(commit), commit, config)
     assert result.status == "failed"
-    assert "'simclr' draws no labels to classify" in str(result.error)
+    assert "this objective draws no labels to classify" in str(result.error)
     assert "\n" not in str(result.error)
 
 
@@ -147,5 +187,8 @@ def test_shipped_recipes_ask_it_of_objectives_that_answer() -> None:
         recipe = load_recipe(name)
         if "proxy" in map(EVALUATIONS.kind_of, recipe.evaluations):
             asked.append(name)
-            assert build_objective(recipe, None).chance is not None, name
+            objective = small(OBJECTIVES.kind_of(recipe.objective))
+            metrics = objective(random_batch(objective, 8, AROUND.size)).metrics
+            assert "accuracy" in metrics, name
+            assert objective.chance is not None or "chance" in metrics, name
     assert len(asked) > 5

@@ -42,7 +42,19 @@ if rank == 0:
     torch.save(found, f"{folder}/found.pt")
 dist.destroy_process_group()
 """
-KINDS = ("moco", "byol", "barlow_twins", "vicreg", "swav", "clip_contrast", "audio_video_alignment")
+KINDS = (
+    "moco",
+    "byol",
+    "barlow_twins",
+    "vicreg",
+    "swav",
+    "clip_contrast",
+    "audio_video_alignment",
+    "audio_contrast",
+    "masked_spectrogram",
+    "masked_language",
+    "next_token",
+)
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]
 

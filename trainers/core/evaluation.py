@@ -21,11 +21,13 @@ class Answers:
         right: How many answers are right.
         examples: Of how many.
         chance: Share that a guesser gets right.
+        samples: How many samples the answers are of; those of one sample resemble one another.
     """
 
     right: int
     examples: int
     chance: float
+    samples: int
 
 
 class Encoders(Protocol):

@@ -79,7 +79,7 @@ class FakeEncoders:
         """A task of four classes: a share ``signal`` is known, the rest guessed."""
         del data, seed
         known = round(self._signal * samples)
-        return Answers(known + (samples - known) // 4, samples, 1 / 4)
+        return Answers(known + (samples - known) // 4, samples, 1 / 4, samples)
 
     def _picture(self, image: npt.NDArray[np.uint8]) -> Tensor:
         data = image.tobytes()

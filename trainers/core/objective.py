@@ -61,8 +61,9 @@ class Objective(nn.Module, ABC):
     Attributes:
         views: What it wants of each sample.
         chance: Where it classifies a label that it drew itself, the metric ``accuracy`` of a
-            guesser; None for others. A metric ``usable`` is the share of samples that
-            ``accuracy`` is over, where that is not all of them.
+            guesser; None for others. A metric ``chance`` says so where it depends on the batch.
+            A metric ``usable`` is the share of samples that ``accuracy`` is over, where that is
+            not all of them; ``answers`` is how many answers a sample gives, where that is not one.
     """
 
     views: ViewSpec
@@ -88,9 +89,9 @@ class Objective(nn.Module, ABC):
     def encoders(self) -> Mapping[str, nn.Module]:
         """Modules for evaluation and export.
 
-        ``image`` is the tower whose features of images are used, ``video`` that of clips and
-        ``audio`` that of waveforms; where there is a joint space, ``image_embedding`` and
-        ``text_embedding`` map to it.
+        ``image`` is the tower whose features of images are used, ``video`` that of clips,
+        ``audio`` that of waveforms and ``text`` that of token ids; where there is a joint space,
+        ``image_embedding`` and ``text_embedding`` map to it.
         """
 
 

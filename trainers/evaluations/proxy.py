@@ -22,9 +22,11 @@ class Proxy:
     """How well is the training task itself solved on held-out data?
 
     For objectives that classify a label which they draw themselves, such as the
-    rotation of an image or the direction of a clip. Samples are decoded and
-    augmented as the recipe says, in batches of its global batch, and the
-    random choices follow from the seed. Unreadable samples are left out.
+    rotation of an image or the direction of a clip, or a token of a text. Samples
+    are decoded and augmented as the recipe says, in batches of its global batch,
+    and the random choices follow from the seed. Unreadable samples are left out.
+    Where a sample gives several answers, the interval is as wide as if all of
+    them were right or wrong together.
     """
 
     class Config(core.Config):
@@ -53,12 +55,13 @@ class Proxy:
         """
         del load  # whole films would not fit into memory
         found = model.proxy(self.config.data, self.config.samples, self.config.seed)
+        accuracy = found.right / found.examples
         # The interval depends on how many are right and not on which.
-        right = torch.arange(found.examples) < found.right
+        right = torch.arange(found.samples) < round(accuracy * found.samples)
         return Outcome(
-            metrics={"accuracy": found.right / found.examples},
+            metrics={"accuracy": accuracy},
             headline="accuracy",
             chance=found.chance,
-            examples=found.examples,
+            examples=found.samples,
             interval=bootstrap_interval(right),
         )

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from trainers.core.collective import world
 from trainers.losses.gather import gather
+from trainers.losses.mean import global_mean
 
 
-def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def nt_xent(
+    a: Tensor, b: Tensor, temperature: float, usable: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Normalised temperature-scaled cross-entropy (Chen et al., 2020, arXiv:2002.05709).
 
     ``l_ij = -log(exp(sim(z_i, z_j)/t) / sum_{k != i} exp(sim(z_i, z_k)/t))``
@@ -20,9 +23,11 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         a: First view's projections, any length. [B, D]
         b: Second view's projections. [B, D]
         temperature: t.
+        usable: Pairs that count, to others as well; None for all. [B] bool
 
     Returns:
-        Local mean of the loss [], and the share of pairs whose other view is nearest [].
+        Local mean of the loss [], and the share of pairs whose other view is nearest []; such
+        that means over workers are those of all pairs that count.
     """
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     all_a, all_b = gather(a), gather(b)
@@ -32,8 +37,15 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     itself = torch.cat([place, place + total])
     logits = logits.scatter(1, itself[:, None], float("-inf"))
     other = torch.cat([place + total, place])
-    found = (logits.detach().argmax(1) == other).float().mean()
-    return F.cross_entropy(logits, other), found
+    if usable is None:
+        found = (logits.detach().argmax(1) == other).float().mean()
+        return F.cross_entropy(logits, other), found
+    mine, everyone = usable.repeat(2), gather(usable.long()).bool().repeat(2)
+    # Rows that do not count keep their logits: without any, their gradient would be no number.
+    logits = logits.masked_fill(mine[:, None] & ~everyone, float("-inf"))
+    right = ((logits.detach().argmax(1) == other) & mine).to(logits.dtype)
+    losses = F.cross_entropy(logits, other, reduction="none").masked_fill(~mine, 0)
+    return global_mean(losses.sum(), mine.sum()), global_mean(right.sum(), mine.sum())
 
 
 def image_text(

@@ -44,12 +44,29 @@ class MelTransformer(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Features. [B, S] -> [B, width]; silence fills up the last patch."""
-        spectrum = self._mel(waveforms)
+        return self.tokens(self.spectrum(waveforms)).mean(1)
+
+    def spectrum(self, waveforms: Tensor) -> Tensor:
+        """Log-mel spectrograms of whole patches, -1 where silent. [B, S] -> [B, bands, W]."""
         # From the silence that the floor stands for to a loud tone: about -1 to 1.
-        scaled = 1 - 2 * spectrum / SILENCE
-        scaled = nn.functional.pad(scaled, (0, -scaled.shape[2] % self._windows), value=-1.0)
-        patches = self._cut(scaled[:, None])
+        scaled = 1 - 2 * self._mel(waveforms) / SILENCE
+        return nn.functional.pad(scaled, (0, -scaled.shape[2] % self._windows), value=-1.0)
+
+    def tokens(self, spectrum: Tensor, places: Tensor | None = None) -> Tensor:
+        """States of patches.
+
+        Args:
+            spectrum: As ``spectrum`` gives it. [B, bands, W]
+            places: Numbers of the patches that are seen, in reading order; None for all.
+                [B, K] int64
+
+        Returns:
+            [B, K, width]
+        """
+        patches = self._cut(spectrum[:, None])
         tokens = patches.flatten(2).transpose(1, 2)
         tokens = tokens + positions(tuple(patches.shape[2:]), self.width, tokens)
-        pooled: Tensor = self._encoder(tokens).mean(1)
-        return pooled
+        if places is not None:
+            tokens = tokens.gather(1, places[:, :, None].expand(-1, -1, self.width))
+        states: Tensor = self._encoder(tokens)
+        return states

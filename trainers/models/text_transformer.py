@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -11,7 +12,7 @@ from trainers.core.objective import Surroundings
 
 
 class TextTransformer(nn.Module):
-    """Causal transformer that reads its features at the end token (arXiv:2103.00020)."""
+    """Causal transformer that reads its features at the last token (arXiv:2103.00020)."""
 
     class Config(core.Config):
         """Sizes: width, layers and heads."""
@@ -39,7 +40,13 @@ class TextTransformer(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Features. [B, L] -> [B, width]."""
+        """Features, at the last token that is not padding. [B, L] -> [B, width]."""
+        # Not the library's own: with 2 as the end token it reads at the token of highest number.
+        last = (tokens != PAD).sum(1) - 1
+        return self.states(tokens)[torch.arange(len(tokens), device=tokens.device), last]
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """What is known after each token. [B, L] -> [B, L, width]."""
         output = self._model(input_ids=tokens, attention_mask=(tokens != PAD).long())
-        features: Tensor = output.pooler_output
-        return features
+        found: Tensor = output.last_hidden_state
+        return found

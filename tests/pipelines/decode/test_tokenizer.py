@@ -60,6 +60,31 @@ def test_long_texts_are_cut_and_keep_their_end(length):
         check_row(row, tokenizer.size)
 
 
+def test_a_random_piece_of_a_long_text_is_any_of_its_pieces():
+    tokenizer = Tokenizer.train(TEXTS, TokenizerConfig(vocabulary=300, length=5))
+    text = "red circle blue square red blue"
+    long = Tokenizer.train(TEXTS, TokenizerConfig(vocabulary=300, length=8)).encode([text])[0]
+    draws = np.linspace(0, 1, 401, dtype=np.float32)[:-1]
+    rows = tokenizer.encode([text] * 400, draws)
+    pieces = [long[first : first + 5].tolist() for first in range(4)]
+    assert pieces[0][0] == START
+    assert pieces[-1][-1] == END
+    assert [rows.tolist().count(piece) for piece in pieces] == [100] * 4
+
+
+def test_the_last_draw_of_a_very_long_text_is_its_end():
+    tokenizer = Tokenizer.train(TEXTS, TokenizerConfig(vocabulary=300, length=5))
+    highest = np.nextafter(np.float32(1), np.float32(0))
+    (row,) = tokenizer.encode(["red " * 100_000], np.array([highest]))
+    assert row[-1] == END
+
+
+def test_a_text_that_is_not_too_long_is_one_piece(tokenizer):
+    draws = np.array([0.0, 0.9], np.float32)
+    texts = ["red circle", ""]
+    assert np.array_equal(tokenizer.encode(texts, draws), tokenizer.encode(texts))
+
+
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_any_text_encodes(tokenizer, texts):
     ids = tokenizer.encode(texts)

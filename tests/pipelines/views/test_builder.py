@@ -147,6 +147,16 @@ def test_a_text_view_is_token_ids(tokenizer):
     assert tokens[0, -1] == PAD
 
 
+def test_of_long_texts_a_piece_is_drawn_by_key():
+    captions = [" ".join(f"red{place}" for place in range(40)) for _ in range(4)]
+    short = Tokenizer.train(captions, TokenizerConfig(vocabulary=300, length=8))
+    view = build({"text": TextView(piece="random")}, short)
+    found = view(table(captions=captions)).views["text"]
+    assert len({tuple(row) for row in found.tolist()}) > 1
+    assert torch.equal(view(table(captions=captions)).views["text"], found)
+    assert not torch.equal(view(table(epoch=1, captions=captions)).views["text"], found)
+
+
 def test_texts_do_not_need_images(tokenizer):
     data = table().drop_columns("image")
     assert set(build({"text": TextView()}, tokenizer, size=None)(data).views) == {"text"}

@@ -19,9 +19,13 @@ def config(**changes: object) -> Proxy.Config:
 class Asked(FakeEncoders):
     """Remembers what it was asked."""
 
+    def __init__(self, right: int = 30, examples: int = 40):
+        super().__init__()
+        self._right, self._examples = right, examples
+
     def proxy(self, data, samples, seed):
         self.asked = data, samples, seed
-        return Answers(right=30, examples=40, chance=0.5)
+        return Answers(self._right, self._examples, chance=0.5, samples=40)
 
 
 def test_a_pattern_is_of_tars_and_any_source_does() -> None:
@@ -49,3 +53,9 @@ def test_the_interval_is_that_of_as_many_right_answers() -> None:
     # Normal approximation: 0.75 -+ 1.96 sqrt(0.75 * 0.25 / 40); a step of the bootstrap is 1/40.
     assert low == pytest.approx(0.616, abs=0.03)
     assert high == pytest.approx(0.884, abs=0.03)
+
+
+def test_several_answers_of_a_sample_do_not_narrow_the_interval() -> None:
+    one, ten = Proxy(config()).run(Asked(), LOAD), Proxy(config()).run(Asked(300, 400), LOAD)
+    assert ten.metrics == one.metrics
+    assert (ten.examples, ten.interval) == (40, one.interval)

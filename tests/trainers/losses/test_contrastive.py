@@ -48,6 +48,26 @@ def test_nt_xent_equals_its_formula(count: int, temperature: float, seed: int) -
 
 
 @settings(max_examples=20, deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=9), st.integers(0, 1000))
+def test_pairs_that_do_not_count_are_as_if_they_were_not_there(
+    usable: list[bool], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    a, b = torch.tensor(random.normal(size=(2, len(usable), 5)), requires_grad=True)
+    counts = torch.tensor(usable)
+    loss, found = nt_xent(a, b, 0.5, counts)
+    if counts.any():
+        expected, others = nt_xent(a[counts], b[counts], 0.5)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
+        assert found.item() == pytest.approx(others.item())
+    else:
+        assert (loss.item(), found.item()) == (0.0, 0.0)
+    for gradient in torch.autograd.grad(loss, (a, b)):
+        assert torch.isfinite(gradient).all()
+        assert not gradient[~counts].any()
+
+
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 1000))
 def test_image_text_equals_its_formula_with_shared_captions(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from trainers.models import TOWERS
 SMALL = {
     "vit": {"width": 24, "layers": 2, "heads": 2, "patch": 8},
     "text_transformer": {"width": 16, "layers": 1, "heads": 2},
+    "text_encoder": {"width": 16, "layers": 1, "heads": 2},
     "frame_transformer": {"image": {"kind": "resnet", "widths": [8, 16], "depths": [1, 1]}},
 }
 AROUND = Surroundings(
@@ -81,7 +82,7 @@ def test_every_parameter_gets_a_gradient(kind: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("kind", ["bag_of_tokens", "text_transformer"])
+@pytest.mark.parametrize("kind", ["bag_of_tokens", "text_transformer", "text_encoder"])
 def test_padding_does_not_change_a_text(kind: str) -> None:
     tower = build(kind).eval()
     text = torch.tensor([[1, 40, 50, 2, 0, 0, 0, 0]])

@@ -20,6 +20,9 @@ INPUTS = {
     "video": (AROUND.frames, 3, SIZE, SIZE),
     "audio": (AROUND.sound,),
 }
+TEXTS = torch.tensor(
+    [[1, 40, 50, 2, 0, 0, 0, 0], [1, 9, 2, 0, 0, 0, 0, 0], [1, 2, 0, 0, 0, 0, 0, 0]]
+)
 
 
 def small(kind: str) -> Objective:
@@ -126,10 +129,11 @@ def test_weights_of_an_objectives_own_are_few(kind: str) -> None:
 @every
 def test_encoders_give_one_vector_an_input(kind: str) -> None:
     encoders = small(kind).encoders()
-    towers = encoders.keys() & INPUTS.keys()
+    towers = encoders.keys() & (INPUTS.keys() | {"text"})
     assert towers, "evaluations and exports need a tower"
     for name in towers:
-        features = encoders[name](torch.rand(3, *INPUTS[name]) * 2 - 1)
+        given = TEXTS if name == "text" else torch.rand(3, *INPUTS[name]) * 2 - 1
+        features = encoders[name](given)
         assert features.shape[0] == 3
         assert features.dim() == 2
 
@@ -153,6 +157,26 @@ PROXIES = {
     "odd_one_out": 1 / 4,
     "audio_video_alignment": 1 / 3,
 }
+
+
+SEVERAL = ("audio_contrast", "masked_spectrogram", "masked_language", "next_token")
+
+
+@every
+def test_who_answers_several_times_a_sample_says_of_how_many_and_what_a_guesser_gets(
+    kind: str,
+) -> None:
+    objective = small(kind).eval()
+    with torch.no_grad():
+        found = objective(random_batch(objective, 32, SIZE)).metrics
+    assert ("chance" in found) == ("answers" in found) == (kind in SEVERAL)
+    if kind not in SEVERAL:
+        return
+    metrics = {name: float(value) for name, value in found.items()}
+    assert 0 < metrics["chance"] < 1
+    assert 0 < metrics["usable"] <= 1
+    for count in (metrics["usable"], metrics["answers"], metrics["accuracy"] * metrics["answers"]):
+        assert 32 * count == pytest.approx(round(32 * count), abs=1e-3)
 
 
 @every

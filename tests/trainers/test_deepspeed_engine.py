@@ -316,7 +316,7 @@ def test_an_overflow_while_the_scale_is_sought_is_counted_and_breaks_nothing(
     assert all(math.isfinite(value) for row in rows for value in row)
     # In parts other sums are made in fp16, which overflow at another scale.
     same = "clip:0:fp16:parts2" if "parts2" in kind else "clip:0:fp16"
-    agree(found[2][same]["rows"], found[2][kind]["rows"], 1e-3)
+    agree(found[2][same]["rows"], found[2][kind]["rows"], 2e-3)  # two units of fp16
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ROUGH if "low" in kind and ":3" not in kind])

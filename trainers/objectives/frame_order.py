@@ -75,8 +75,10 @@ class FrameOrder(Objective):
         drawn = integers(batch.keys, _ORDER, len(self.orders))
         rows = torch.arange(len(batch), device=drawn.device)[:, None]
         shown = batch.views["clip"][rows, self.orders[drawn]]
-        features = self.tower(shown.flatten(0, 1)).view(len(batch), -1)
-        logits, which = self.head(features), drawn // 2
+        features = self.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+        # What all frames share tells nothing of their order, and is most of a feature.
+        changes = features - features.mean(1, keepdim=True)
+        logits, which = self.head(changes.flatten(1)), drawn // 2
         right = (logits.detach().argmax(1) == which).float().mean()
         return LossOutput(F.cross_entropy(logits, which), {"accuracy": right})
 

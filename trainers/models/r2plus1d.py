@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -31,10 +32,14 @@ class R2plus1d(nn.Module):
             widths: Channels of each residual block, multiples of 8; each block but the first
                 halves the sides and the number of frames.
             stride: Of the first layer, in pixels.
+            frequencies: How many of the lowest frequencies of features over time are kept (as
+                Qin et al., 2021, FcaNet, arXiv:2012.11879, keep those over space): 1 is their
+                mean, more of them tell when something happens.
         """
 
         widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
         stride: int = Field(default=2, ge=1)
+        frequencies: int = Field(default=1, ge=1)
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
@@ -42,7 +47,8 @@ class R2plus1d(nn.Module):
         wrong = [width for width in config.widths if width % _GROUPS]
         if wrong:
             raise ConfigError(f"a width of {wrong[0]} is no multiple of {_GROUPS}")
-        first, self.width = config.widths[0], config.widths[-1]
+        first, self._frequencies = config.widths[0], config.frequencies
+        self.width = config.widths[-1] * config.frequencies
         self._stem = nn.Sequential(*_pair(3, first, 5, (1, config.stride)), nn.ReLU())
         changes = [_Block(*sides, 2) for sides in pairwise(config.widths)]
         self._blocks = nn.ModuleList([_Block(first, first, 1), *changes])
@@ -53,8 +59,7 @@ class R2plus1d(nn.Module):
         places = self._stem(films)
         for block in self._blocks:
             places = block(places)
-        pooled: Tensor = places.mean((2, 3, 4))
-        return pooled
+        return (places.mean((3, 4)) @ _waves(places.shape[2], self._frequencies, places)).flatten(1)
 
 
 class _Block(nn.Module):
@@ -87,3 +92,10 @@ def _pair(before: int, after: int, side: int, strides: tuple[int, int]) -> list[
         nn.Conv3d(after, after, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False),
         nn.GroupNorm(_GROUPS, after),
     ]
+
+
+def _waves(times: int, count: int, like: Tensor) -> Tensor:
+    """The lowest waves of the discrete cosine transform; the first is the mean. [times, count]."""
+    phases = (torch.arange(times, device=like.device) + 0.5) * (math.pi / times)
+    waves = torch.outer(phases, torch.arange(count, device=like.device)).cos()
+    return (waves / times).to(like.dtype)

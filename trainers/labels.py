@@ -6,19 +6,28 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from pipelines.core import Config, DataError
+from pipelines.reader import SOURCES
 from pipelines.shards.url import Url
 from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome
 from trainers.statistics import balanced_accuracy, bootstrap_interval, share
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Name of a data set; a part of the name of the file that its results go to."""
+
+
+def _tars(data: Any) -> Any:
+    return {"kind": "webdataset", "url": data} if isinstance(data, str) else data
+
+
+AnySource = Annotated[Config, SOURCES, BeforeValidator(_tars)]
+"""Config of a source; a URL pattern is one of tars."""
 
 
 class LabelledConfig(Config):

@@ -15,10 +15,11 @@ from pipelines.core import Config, StorageError, UserError
 from pipelines.core.config import load_yaml
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader, Rows, Share, open_source
-from pipelines.views import ViewBuilder, normalise, pixels
+from pipelines.views import ClipView, ViewBuilder, normalise, pixels
 from trainers.checkpoint import MODEL, Commit
 from trainers.core.evaluation import Answers
 from trainers.core.objective import Objective, Surroundings
+from trainers.films import Films, read_films
 from trainers.objectives import OBJECTIVES
 from trainers.proxy import judge
 from trainers.recipe import Recipe, parse_recipe
@@ -94,6 +95,13 @@ class Model:
             raise UserError("the checkpoint has no tokenizer")
         ids = torch.from_numpy(self._tokenizer.encode(texts))
         return F.normalize(self._batched(lambda part: encoder(part), ids), dim=1)
+
+    def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:
+        """Features of cuts of films, as in training but not augmented. [N, D], and N labels."""
+        tower = self._encoder("video", "a video tower")
+        seen = next(v for v in self._objective.views.values() if isinstance(v, ClipView))
+        films = Films(data, label, samples)
+        return read_films(tower, seen, self.recipe, films, self._device)
 
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
         """Set the objective its own task, in global batches of the recipe's size."""

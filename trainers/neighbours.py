@@ -9,6 +9,7 @@ from torch import Tensor
 from pipelines.core import UserError
 
 _ENTRIES = 1 << 24  # similarities held at once
+_TOGETHER = 4096  # queries that vote at once
 
 
 def finite(vectors: Tensor) -> Tensor:
@@ -49,3 +50,26 @@ def top_k(queries: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ]
     scores = torch.cat([values.cpu() for values, _ in found])
     return scores, torch.cat([places.cpu() for _, places in found])
+
+
+def vote(scores: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return the label with the greatest weight; of equal ones that of the nearest neighbour.
+
+    Args:
+        scores: Cosines, best first. [N, K]
+        labels: Of the neighbours. [N, K] int64
+        temperature: Weights are exp(cosine / temperature).
+
+    Returns:
+        [N] int64.
+    """
+    answers = []
+    for part, owners in zip(
+        torch.split(scores, _TOGETHER), torch.split(labels, _TOGETHER), strict=True
+    ):
+        # Relative to the nearest, or a low temperature would overflow.
+        weights = ((part - part[:, :1]) / temperature).double().exp()
+        same = owners[:, :, None] == owners[:, None, :]  # [n, K, K]
+        totals = (same * weights[:, None, :]).sum(2)
+        answers.append(owners.gather(1, totals.argmax(1, keepdim=True))[:, 0])
+    return torch.cat(answers)

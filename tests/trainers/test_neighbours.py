@@ -6,7 +6,7 @@ import torch
 
 from pipelines.core import UserError
 from trainers import neighbours
-from trainers.neighbours import top_k
+from trainers.neighbours import top_k, vote
 
 
 def naive(queries: torch.Tensor, candidates: torch.Tensor, k: int):
@@ -63,3 +63,28 @@ def test_what_is_not_finite_is_refused(vectors, side, value):
     vectors[side][2, 3] = value
     with pytest.raises(UserError, match="diverged"):
         top_k(*vectors, 4)
+
+
+def test_votes_are_weighted():
+    scores = torch.tensor([[0.9, 0.5, 0.5], [0.9, 0.89, 0.88]])
+    labels = torch.tensor([[7, 3, 3], [7, 3, 3]])
+    assert vote(scores, labels, 0.07).tolist() == [7, 3]
+
+
+def test_of_equal_votes_the_nearest_wins():
+    scores = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
+    assert vote(scores, torch.tensor([[4, 1, 1, 4]]), 0.1).tolist() == [4]
+
+
+def test_a_low_temperature_does_not_overflow():
+    scores = torch.tensor([[1.0, 0.9999, 0.9999, 0.9999]])  # weights 1, and 3 / e > 1
+    assert vote(scores, torch.tensor([[2, 1, 1, 1]]), 1e-4).tolist() == [1]
+
+
+def test_votes_in_parts_are_the_same(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    scores = torch.rand(50, 6, generator=random).sort(1, descending=True).values
+    labels = torch.randint(4, (50, 6), generator=random)
+    whole = vote(scores, labels, 0.07)
+    monkeypatch.setattr(neighbours, "_TOGETHER", 7)
+    assert torch.equal(vote(scores, labels, 0.07), whole)

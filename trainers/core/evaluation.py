@@ -53,6 +53,22 @@ class Encoders(Protocol):
         """
         ...
 
+    def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:
+        """Features of the video tower, of cuts as in training that are not augmented.
+
+        Args:
+            data: Config of a source.
+            label: Text field of its samples.
+            samples: How many of them; all where it has fewer. Unreadable ones are left out.
+
+        Returns:
+            Features before any head, and the label of each. [N, D] float32, N texts
+
+        Raises:
+            UserError: The model has no video tower, or no sample is readable.
+        """
+        ...
+
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
         """Set the model the task that it was trained on.
 

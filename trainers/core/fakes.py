@@ -75,6 +75,15 @@ class FakeEncoders:
             raise UserError("the fake model has no text tower")
         return torch.stack([self._text(text) for text in texts])
 
+    def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:
+        """Films whose labels take turns: ``concept 0`` to ``concept 3``."""
+        name = data.model_dump_json() + label
+        texts = [f"concept {place % 4}" for place in range(samples)]
+        own = [self._direction(f"film {name} {place}".encode()) for place in range(samples)]
+        meanings = torch.stack([self._text(text) for text in texts])
+        mixed = self._signal * meanings + (1 - self._signal) * torch.stack(own)
+        return mixed, texts
+
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
         """A task of four classes: a share ``signal`` is known, the rest guessed."""
         del data, seed

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, choose, picture, pictures_row
 from trainers.labels import Labelled, LabelledConfig, labelled_outcome, load_labelled
-from trainers.neighbours import top_k
-
-_TOGETHER = 4096  # queries that vote at once
+from trainers.neighbours import top_k, vote
 
 
 class Knn:
@@ -74,26 +71,3 @@ class Knn:
             query = picture(labelled.test.images[i], truth)
             rows.append(pictures_row(group, query, cells, scores[i, :SHOWN].tolist()))
         return tuple(rows)
-
-
-def vote(scores: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return the label with the greatest weight; of equal ones that of the nearest neighbour.
-
-    Args:
-        scores: Cosines, best first. [N, K]
-        labels: Of the neighbours. [N, K] int64
-        temperature: Weights are exp(cosine / temperature).
-
-    Returns:
-        [N] int64.
-    """
-    answers = []
-    for part, owners in zip(
-        torch.split(scores, _TOGETHER), torch.split(labels, _TOGETHER), strict=True
-    ):
-        # Relative to the nearest, or a low temperature would overflow.
-        weights = ((part - part[:, :1]) / temperature).double().exp()
-        same = owners[:, :, None] == owners[:, None, :]  # [n, K, K]
-        totals = (same * weights[:, None, :]).sum(2)
-        answers.append(owners.gather(1, totals.argmax(1, keepdim=True))[:, 0])
-    return torch.cat(answers)

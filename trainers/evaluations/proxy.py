@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from pipelines import core
-from pipelines.reader import SOURCES
 from trainers.core.evaluation import Encoders, Load, Outcome
-from trainers.labels import Name
+from trainers.labels import AnySource, Name
 from trainers.statistics import bootstrap_interval
-
-
-def _tars(data: Any) -> Any:
-    return {"kind": "webdataset", "url": data} if isinstance(data, str) else data
 
 
 class Proxy:
@@ -40,7 +33,7 @@ class Proxy:
         """
 
         name: Name
-        data: Annotated[core.Config, SOURCES, BeforeValidator(_tars)]
+        data: AnySource
         samples: int = Field(default=2048, ge=1)
         seed: int = Field(default=0, ge=0)
 

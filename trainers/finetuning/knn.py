@@ -5,10 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from pipelines import core
-from trainers.evaluations.knn import vote
 from trainers.finetune_task import Learned, Score, Task, outputs, tower_weights
 from trainers.labels import labelled_outcome
-from trainers.neighbours import top_k
+from trainers.neighbours import top_k, vote
 
 
 class Knn:

@@ -30,7 +30,8 @@ _ORDER = 1
 class FrameOrder(Objective):
     """How frames were shuffled (Lee et al., 2017, arXiv:1708.01246).
 
-    An order and its reverse are one class, as in Shuffle and Learn (Misra et al., 2016,
+    As there, frames are compared pair by pair, and the order is told from all pairs. An
+    order and its reverse are one class, as in Shuffle and Learn (Misra et al., 2016,
     arXiv:1603.08561): much that moves looks alike backwards.
     """
 
@@ -43,7 +44,8 @@ class FrameOrder(Objective):
             guard: Drawn anew for each frame.
             frames: How many are shuffled; frames! / 2 classes.
             stride: Decoded frames from one to the next.
-            hidden: Width of the head's hidden layer.
+            hidden: Width of the hidden layers of what compares and of the head.
+            compared: Dimensions of what is made of a pair.
         """
 
         image: Annotated[core.Config, TOWERS] = Resnet.Config()
@@ -51,7 +53,8 @@ class FrameOrder(Objective):
         guard: Annotated[core.Config, AUGMENTATIONS] = Nothing.Config()
         frames: int = Field(default=4, ge=3, le=6)
         stride: int = Field(default=2, ge=1)
-        hidden: int = 512
+        hidden: int = 256
+        compared: int = 32
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
@@ -67,7 +70,11 @@ class FrameOrder(Objective):
         self.orders: Tensor
         self.register_buffer("orders", orders(config.frames), persistent=False)
         classes = len(self.orders) // 2
-        self.head = row_mlp(config.frames * self.tower.width, config.hidden, classes)
+        pairs = list(itertools.combinations(range(config.frames), 2))
+        self.pairs: Tensor
+        self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
+        self.compare = row_mlp(2 * self.tower.width, config.hidden, config.compared)
+        self.head = row_mlp(len(pairs) * config.compared, config.hidden, classes)
         self.chance = 1 / classes
 
     def forward(self, batch: Batch) -> LossOutput:
@@ -75,8 +82,11 @@ class FrameOrder(Objective):
         drawn = integers(batch.keys, _ORDER, len(self.orders))
         rows = torch.arange(len(batch), device=drawn.device)[:, None]
         shown = batch.views["clip"][rows, self.orders[drawn]]
-        features = self.tower(shown.flatten(0, 1)).view(len(batch), -1)
-        logits, which = self.head(features), drawn // 2
+        features = self.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+        # What all frames share tells nothing of their order, and is most of a feature.
+        changes = features - features.mean(1, keepdim=True)
+        compared = self.compare(changes[:, self.pairs].flatten(2))
+        logits, which = self.head(compared.flatten(1)), drawn // 2
         right = (logits.detach().argmax(1) == which).float().mean()
         return LossOutput(F.cross_entropy(logits, which), {"accuracy": right})
 

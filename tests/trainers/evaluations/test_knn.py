@@ -8,8 +8,7 @@ import torch
 
 from trainers.core.evaluation import EvaluationData
 from trainers.core.fakes import FakeEncoders, FakeLoad, fake_data
-from trainers.evaluations import knn
-from trainers.evaluations.knn import Knn, vote
+from trainers.evaluations.knn import Knn
 
 TEST, TRAIN = fake_data(80, groups=5), fake_data(120, groups=5, seed=1)
 
@@ -43,31 +42,6 @@ def test_agrees_with_a_loop(k, temperature):
     assert outcome.metrics["accuracy"] == pytest.approx(naive(model, k, temperature))
     assert 0.2 < outcome.metrics["accuracy"] < 1
     assert outcome.metrics["unknown_labels"] == 0
-
-
-def test_votes_are_weighted():
-    scores = torch.tensor([[0.9, 0.5, 0.5], [0.9, 0.89, 0.88]])
-    labels = torch.tensor([[7, 3, 3], [7, 3, 3]])
-    assert vote(scores, labels, 0.07).tolist() == [7, 3]
-
-
-def test_of_equal_votes_the_nearest_wins():
-    scores = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
-    assert vote(scores, torch.tensor([[4, 1, 1, 4]]), 0.1).tolist() == [4]
-
-
-def test_a_low_temperature_does_not_overflow():
-    scores = torch.tensor([[1.0, 0.9999, 0.9999, 0.9999]])  # weights 1, and 3 / e > 1
-    assert vote(scores, torch.tensor([[2, 1, 1, 1]]), 1e-4).tolist() == [1]
-
-
-def test_votes_in_parts_are_the_same(monkeypatch):
-    random = torch.Generator().manual_seed(0)
-    scores = torch.rand(50, 6, generator=random).sort(1, descending=True).values
-    labels = torch.randint(4, (50, 6), generator=random)
-    whole = vote(scores, labels, 0.07)
-    monkeypatch.setattr(knn, "_TOGETHER", 7)
-    assert torch.equal(vote(scores, labels, 0.07), whole)
 
 
 def test_labels_that_the_reference_lacks_are_wrong():

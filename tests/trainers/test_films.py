@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.core import UserError
+from pipelines.sources.sprites import Sprites
+from tests.trainers.conftest import SMALL_TOWERS, small_recipe
+from trainers.model import Model, build_objective
+
+FILMS = Sprites.Config(
+    samples=5, size=16, frames=6, seed=3, pictures="eagleray://emoji/emoji-unseen-*.tar"
+)
+DECODE = {"size": None, "video": {"frames": 6, "rate": 16, "size": 16, "sampling": "start"}}
+
+
+def model(**objective: object) -> Model:
+    recipe = small_recipe(
+        tokenizer=None,
+        data={"source": {"kind": "sprites", "samples": 8, "size": 16}, "decode": DECODE},
+        objective={"video": SMALL_TOWERS["video"], **objective},
+    )
+    return Model(build_objective(recipe, None), recipe, None)
+
+
+def test_films_are_cut_as_in_training_and_not_augmented() -> None:
+    contrast = model(kind="clip_contrast", frames=6, stride=1)
+    features, labels = contrast.films(FILMS, "json.scene", 8)
+    assert features.shape == (5, 16)
+    assert set(labels) == {"fall", "slide"}
+    # Of all frames there is one cut: neither the seed nor an augmentation can change it.
+    other = model(kind="clip_contrast", frames=6, stride=1, augmentation={"kind": "none"})
+    again, same = other.films(FILMS, "json.scene", 8)
+    torch.testing.assert_close(again, features)
+    assert same == labels
+    assert features.std(0).max() > 0
+
+
+def test_fewer_films_are_the_first_of_an_order() -> None:
+    few, labels = model(kind="clip_contrast", frames=4, stride=1).films(FILMS, "json.scene", 3)
+    assert few.shape == (3, 16)
+    assert len(labels) == 3
+
+
+def test_a_missing_field_and_a_missing_tower_are_told() -> None:
+    with pytest.raises(UserError, match=r"none readable; .* no value 'nothing'"):
+        model(kind="clip_contrast", frames=6, stride=1).films(FILMS, "json.nothing", 8)
+    recipe = small_recipe()
+    picture = Model(build_objective(recipe, None), recipe, None)
+    with pytest.raises(UserError, match="has no video tower"):
+        picture.films(FILMS, "json.scene", 8)

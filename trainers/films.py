@@ -1,0 +1,72 @@
+"""Features and labels of films, for evaluations. N films, D dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor, nn
+
+from pipelines.augment.none import Nothing
+from pipelines.core import Config, DataError
+from pipelines.reader import Reader, Rows, Share, open_source
+from pipelines.views import ClipView, ViewBuilder
+from trainers.recipe import Recipe
+
+_TOGETHER = 64
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Films:
+    """Which films, and what to know of them.
+
+    Attributes:
+        data: Config of a source.
+        label: Text field.
+        samples: How many; all where there are fewer.
+    """
+
+    data: Config
+    label: str
+    samples: int
+
+
+@torch.inference_mode()
+def read_films(
+    tower: nn.Module, view: ClipView, recipe: Recipe, films: Films, device: torch.device
+) -> tuple[Tensor, Sequence[str]]:
+    """Read films and what a tower makes of them; unreadable ones are left out.
+
+    Args:
+        tower: Video tower, in evaluation mode.
+        view: How films were cut in training; they are cut so, and not augmented.
+        recipe: Says how films are decoded.
+        films: Which.
+        device: The tower's.
+
+    Returns:
+        Features, on the CPU, and labels. [N, D] float32, N texts
+
+    Raises:
+        DataError: None is readable.
+    """
+    plain = {"augmentation": Nothing.Config(), "each_frame": Nothing.Config()}
+    build = ViewBuilder({"clip": view.model_copy(update=plain)}, _SEED, None, None, device)
+    wanted = {"size": None, "audio": None, "document": None, "text": {"label": films.label}}
+    decode = recipe.data.decode.model_copy(update=wanted)
+    data = recipe.data.model_copy(update={"decode": decode})
+    reader = Reader(open_source(films.data), data, _SEED)
+    count = min(films.samples, reader.order.size)
+    share = Share(_TOGETHER, 0, 1, 0, -(-count // _TOGETHER))
+    features, labels = [], []
+    for table in reader.read(Rows(share, 0, count)):
+        readable = table.filter(pc.equal(table["fault"], ""))
+        if readable.num_rows:
+            features.append(tower(build(readable).views["clip"]).float().cpu())
+            labels += readable["text.label"].to_pylist()
+    if not features:
+        raise DataError("no film is readable; check the data with 'eagleray inspect'")
+    return torch.cat(features), labels

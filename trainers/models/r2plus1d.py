@@ -59,7 +59,9 @@ class R2plus1d(nn.Module):
         places = self._stem(films)
         for block in self._blocks:
             places = block(places)
-        return (places.mean((3, 4)) @ _waves(places.shape[2], self._frequencies, places)).flatten(1)
+        means = places.mean((3, 4))
+        features: Tensor = means @ _waves(places.shape[2], self._frequencies, places)
+        return features.flatten(1)
 
 
 class _Block(nn.Module):

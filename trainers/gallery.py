@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from trainers.core.evaluation import Cell, GalleryRow
+from trainers.core.evaluation import Cell, Encoders, GalleryRow
 from trainers.core.pictures import png
 from trainers.labels import hash_order
 
@@ -44,6 +44,20 @@ def choose(right: Tensor, keys: Sequence[str], count: int) -> list[tuple[str, in
 def picture(image: npt.NDArray[np.uint8], text: str = "", *, truth: str | None = None) -> Cell:
     """Make a cell of a picture; without ``truth`` it is the query. [H, W, 3] RGB."""
     return Cell(image=png(_small(image)), text=text, mark=_mark(text, truth))
+
+
+def shown_rows(model: Encoders, images: npt.NDArray[np.uint8]) -> list[GalleryRow]:
+    """Make rows of images and what a model shows on them; none where it shows nothing.
+
+    Args:
+        model: That was trained.
+        images: [N, H, W, 3] RGB, N at least 1.
+    """
+    return [
+        GalleryRow(group=name, cells=(picture(image), Cell(image=png(_small(made)))))
+        for name, pictures in model.pictures(images).items()
+        for image, made in zip(images, pictures, strict=True)
+    ]
 
 
 def names_row(

@@ -83,6 +83,12 @@ class Model:
         """Features of the image tower. [N, H, W, 3] -> [N, D]."""
         return self._images(self.image_tower, images)
 
+    @torch.inference_mode()
+    def pictures(self, images: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """What the objective shows on images, by heading. [N, H, W, 3] -> [N, H, W, 3] each."""
+        seen = normalise(pixels(torch.from_numpy(images).to(self._device)))
+        return {name: made.cpu().numpy() for name, made in self._objective.pictures(seen).items()}
+
     def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Images in the joint space. [N, H, W, 3] -> [N, D], of unit length."""
         encoder = self._encoder("image_embedding", "a joint space of images and texts")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from trainers.core.evaluation import Cell
-from trainers.gallery import choose, names_row, picture, pictures_row
+from trainers.core.fakes import FakeEncoders
+from trainers.gallery import choose, names_row, picture, pictures_row, shown_rows
 
 KEYS = [f"key {i}" for i in range(40)]
 
@@ -71,3 +72,20 @@ def test_rows_mark_the_right_and_the_wrong():
     assert [cell.mark for cell in pictures.cells] == ["query", "wrong", "right"]
     assert [cell.score for cell in pictures.cells] == [None, 0.5, 0.25]
     assert all(cell.image for cell in pictures.cells[1:])
+
+
+class Inverting(FakeEncoders):
+    def pictures(self, images):
+        return {"inverted": 255 - images, "itself": images}
+
+
+def test_what_a_model_shows_stands_beside_each_picture():
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8)
+    rows = shown_rows(Inverting(), images)
+    assert [row.group for row in rows] == ["inverted"] * 3 + ["itself"] * 3
+    for number, row in enumerate(rows[:3]):
+        query, shown = row.cells
+        assert (query.mark, shown.mark) == ("query", "")
+        assert np.array_equal(decoded(query), images[number])
+        assert np.array_equal(decoded(shown), 255 - images[number])
+    assert shown_rows(FakeEncoders(), images) == []

@@ -85,3 +85,22 @@ def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
     (path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(StorageError, match="weights do not fit the recipe"):
         load_model(open_commit(made.url))
+
+
+@pytest.mark.parametrize(
+    ("objective", "headings"),
+    [
+        ({"kind": "colorization", "image": SMALL_TOWERS["image"]}, ["painted anew"]),
+        ({"kind": "rotation", "image": SMALL_TOWERS["image"]}, []),
+    ],
+)
+def test_a_model_shows_what_its_objective_shows(
+    objective: dict[str, object], headings: list[str]
+) -> None:
+    recipe = small_recipe(objective=objective)
+    model = Model(build_objective(recipe, None), recipe, None)
+    shown = model.pictures(images())
+    assert list(shown) == headings
+    for pictures in shown.values():
+        assert pictures.shape == images().shape
+        assert pictures.dtype == np.uint8

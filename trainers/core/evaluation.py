@@ -37,6 +37,13 @@ class Encoders(Protocol):
         """Features of the image tower, before any head. [N, H, W, 3] -> [N, D] float32."""
         ...
 
+    def pictures(self, images: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Show on images what was learned: a picture of each by heading, where there are any.
+
+        [N, H, W, 3] -> [N, H, W, 3] each.
+        """
+        ...
+
     def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Images in the joint space, of unit length. [N, H, W, 3] -> [N, D] float32.
 

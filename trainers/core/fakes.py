@@ -55,6 +55,11 @@ class FakeEncoders:
         """Features, not of unit length. [N, H, W, 3] -> [N, D]."""
         return 3 * torch.stack([self._picture(image) for image in images])
 
+    def pictures(self, images: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """It has nothing to show."""
+        del images
+        return {}
+
     def embed_images(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Images in the joint space. [N, H, W, 3] -> [N, D], of unit length.
 

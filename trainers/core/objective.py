@@ -85,6 +85,18 @@ class Objective(nn.Module, ABC):
         """
         del progress
 
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Show on images what was learned, for a report; most objectives have nothing to show.
+
+        Args:
+            images: In [-1, 1]. [B, 3, H, W]
+
+        Returns:
+            A picture of each image by heading, such as ``painted``. [B, H, W, 3] uint8 each
+        """
+        del images
+        return {}
+
     @abstractmethod
     def encoders(self) -> Mapping[str, nn.Module]:
         """Modules for evaluation and export.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 from torch import Tensor
 
 from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
-from trainers.gallery import SHOWN, choose, picture, pictures_row
+from trainers.gallery import SHOWN, choose, picture, pictures_row, shown_rows
 from trainers.labels import Labelled, LabelledConfig, labelled_outcome, load_labelled
 from trainers.neighbours import top_k, vote
 
@@ -14,6 +16,7 @@ from trainers.neighbours import top_k, vote
 class Knn:
     """Do a picture's nearest neighbours among labelled pictures have its label?
 
+    What the model itself shows on some of the pictures goes to the report with them.
     Neighbours by cosine of frozen features vote with weight exp(cosine /
     temperature) (Wu et al., 2018, arXiv:1805.01978; Caron et al., 2021, DINO,
     arXiv:2104.14294). The guesser always names the reference's most frequent
@@ -49,25 +52,30 @@ class Knn:
         voters = labelled.reference_labels[places[:, :k]]
         answers = vote(scores[:, :k], voters, self.config.temperature)
         right = answers == labelled.test_labels
-        return labelled_outcome(labelled, right, self._gallery(labelled, right, scores, places))
+        chosen = choose(right, labelled.test.keys, self.config.gallery)
+        rows = _neighbours(labelled, chosen, scores, places)
+        if chosen:
+            rows += shown_rows(model, labelled.test.images[[i for _, i in chosen]])
+        return labelled_outcome(labelled, right, tuple(rows))
 
-    def _gallery(
-        self, labelled: Labelled, right: Tensor, scores: Tensor, places: Tensor
-    ) -> tuple[GalleryRow, ...]:
-        def name(labels: Tensor, i: int) -> str:
-            return labelled.names[int(labels[i])]
 
-        rows = []
-        for group, i in choose(right, labelled.test.keys, self.config.gallery):
-            truth = name(labelled.test_labels, i)
-            cells = [
-                picture(
-                    labelled.reference.images[place],
-                    name(labelled.reference_labels, place),
-                    truth=truth,
-                )
-                for place in places[i, :SHOWN].tolist()
-            ]
-            query = picture(labelled.test.images[i], truth)
-            rows.append(pictures_row(group, query, cells, scores[i, :SHOWN].tolist()))
-        return tuple(rows)
+def _neighbours(
+    labelled: Labelled, chosen: Sequence[tuple[str, int]], scores: Tensor, places: Tensor
+) -> list[GalleryRow]:
+    def name(labels: Tensor, i: int) -> str:
+        return labelled.names[int(labels[i])]
+
+    rows = []
+    for group, i in chosen:
+        truth = name(labelled.test_labels, i)
+        cells = [
+            picture(
+                labelled.reference.images[place],
+                name(labelled.reference_labels, place),
+                truth=truth,
+            )
+            for place in places[i, :SHOWN].tolist()
+        ]
+        query = picture(labelled.test.images[i], truth)
+        rows.append(pictures_row(group, query, cells, scores[i, :SHOWN].tolist()))
+    return rows

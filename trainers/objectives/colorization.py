@@ -101,6 +101,11 @@ class Colorization(ComparingObjective):
         lightness = rgb_to_lab((images + 1) / 2)[:, :1]
         return lab_to_rgb(torch.cat([lightness, ab], 1)) * 2 - 1
 
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Images that are painted anew."""
+        painted = (self.paint(images) + 1) * 127.5
+        return {"painted anew": painted.round().to(torch.uint8).permute(0, 2, 3, 1)}
+
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on the lightness that it takes from images itself."""
         return {"image": self.tower}

@@ -180,9 +180,9 @@ class Dinov2(ComparingObjective):
         ]
         return torch.cat(crops)
 
-    def components(self, images: Tensor) -> Tensor:
-        """The teacher's patches in colours, for a report. [B, 3, H, W] -> [B, H, W, 3] uint8."""
-        return self._teaching.tower.components(images)
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The teacher's patches, coloured by their principal components."""
+        return {"patches by principal components": self._teaching.tower.components(images)}
 
     @property
     def _teaching(self) -> Branch:

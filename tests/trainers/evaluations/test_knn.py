@@ -89,3 +89,17 @@ def test_needs_no_joint_space():
 def test_options_are_checked(changes):
     with pytest.raises(ValueError, match=r"greater than|find itself"):
         run(FakeEncoders(), **changes)
+
+
+class Showing(FakeEncoders):
+    def pictures(self, images):
+        return {"shown": images}
+
+
+def test_what_a_model_shows_follows_the_neighbours_for_the_same_pictures():
+    plain, showing = (run(kind(TEST, TRAIN), gallery=4) for kind in (FakeEncoders, Showing))
+    assert showing.gallery[:4] == plain.gallery
+    assert [row.group for row in showing.gallery[4:]] == ["shown"] * 4
+    assert [row.cells[0].image for row in showing.gallery[4:]] == [
+        row.cells[0].image for row in plain.gallery
+    ]

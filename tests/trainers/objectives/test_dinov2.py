@@ -240,14 +240,14 @@ def test_components_are_one_colour_a_patch() -> None:
     objective = small()
     images = torch.rand(3, 3, SIZE, 2 * SIZE) * 2 - 1
     before = state_of(objective)
-    found = objective.components(images)
+    (found,) = objective.pictures(images).values()
     assert found.shape == (3, SIZE, 2 * SIZE, 3)
     assert found.dtype == torch.uint8
     patches = found.view(3, 4, 4, 8, 4, 3)
     assert torch.equal(patches, patches[:, :, :1, :, :1].expand_as(patches))
     assert found.amin((0, 1, 2)).tolist() == [0, 0, 0]
     assert found.amax((0, 1, 2)).tolist() == [255, 255, 255]
-    assert torch.equal(objective.components(images), found)
+    assert torch.equal(next(iter(objective.pictures(images).values())), found)
     for name, value in objective.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -255,7 +255,8 @@ def test_components_are_one_colour_a_patch() -> None:
 def test_components_part_two_kinds_of_patches() -> None:
     images = torch.full((2, 3, SIZE, SIZE), -1.0)
     images[:, :, :, 8:] = 1
-    first = small().components(images)[..., 0].float()
+    (found,) = small().pictures(images).values()
+    first = found[..., 0].float()
     assert (first[:, :, :8].mean() - first[:, :, 8:].mean()).abs() > 128
 
 

@@ -36,6 +36,7 @@ class CollapseConfig(Config):
         samples: How many are looked at, over all workers.
         spread: Below it features count as one point: see ``spread``.
         rank: Below it features count as lying in too few dimensions: see ``effective_rank``.
+            Where few are looked at, half of what they could span takes its place.
         stop: Whether a run whose features have collapsed ends with an error; else it
             goes on, and the log, the metrics and the report say so.
     """
@@ -93,11 +94,17 @@ def uniformity(features: Tensor) -> Tensor:
     return torch.pdist(F.normalize(features, dim=1)).pow(2).mul(-2).exp().mean().log()
 
 
-def fault(found: dict[str, float], config: CollapseConfig) -> str:
-    """Why features count as collapsed; empty where they do not."""
+def fault(found: dict[str, float], config: CollapseConfig, rows: int) -> str:
+    """Why features count as collapsed; empty where they do not.
+
+    Args:
+        found: ``feature_spread`` and ``feature_rank``.
+        config: What counts as collapsed.
+        rows: How many features were looked at: their rank is at most one less.
+    """
     if found["feature_spread"] < config.spread:
         return f"all features are one point (spread {found['feature_spread']:.2g})"
-    if found["feature_rank"] < config.rank:
+    if found["feature_rank"] < min(config.rank, (rows - 1) / 2):
         return f"features lie in {found['feature_rank']:.1f} dimensions"
     return ""
 
@@ -127,8 +134,8 @@ class FeatureWatch:
         config = self._config
         if not config.every or step % config.every or not self._views:
             return {}
-        found = self._measure(batch)
-        why = fault(found, config)
+        found, rows = self._measure(batch)
+        why = fault(found, config, rows)
         if why and config.stop:
             raise Collapsed(
                 f"{why} at step {step}; lower optimizer.learning_rate, or change the objective's "
@@ -137,7 +144,7 @@ class FeatureWatch:
         return {**found, "collapsed": float(bool(why))}
 
     @torch.no_grad()
-    def _measure(self, batch: Batch) -> dict[str, float]:
+    def _measure(self, batch: Batch) -> tuple[dict[str, float], int]:
         encoder = self._objective.encoders()[self._name]
         training = encoder.training
         encoder.eval()
@@ -155,7 +162,7 @@ class FeatureWatch:
         }
         if len(views) > 1:
             found["alignment"] = alignment(*views)
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in found.items()}, len(first)
 
 
 def _watched(objective: Objective) -> tuple[str, list[str], bool]:

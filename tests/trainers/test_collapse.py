@@ -50,16 +50,22 @@ def test_features_that_are_one_point_or_on_a_line_are_told_from_others() -> None
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("spread", "rank", "rows", "expected"),
     [
-        ({"feature_spread": 0.5, "feature_rank": 20.0}, ""),
-        ({"feature_spread": 0.001, "feature_rank": 20.0}, "one point"),
-        ({"feature_spread": 0.5, "feature_rank": 1.5}, "in 1.5 dimensions"),
+        (0.5, 20.0, 256, ""),
+        (0.001, 20.0, 256, "one point"),
+        (0.5, 1.5, 256, "in 1.5 dimensions"),
+        (0.5, 1.0, 2, ""),  # two samples span no more
+        (0.001, 1.0, 2, "one point"),
+        (0.5, 1.9, 5, "in 1.9 dimensions"),
+        (0.5, 1.4, 4, "in 1.4 dimensions"),
+        (0.5, 1.6, 4, ""),
     ],
 )
-def test_verdicts(found: dict[str, float], expected: str) -> None:
-    assert expected in fault(found, CollapseConfig())
-    assert bool(fault(found, CollapseConfig())) == bool(expected)
+def test_verdicts(spread: float, rank: float, rows: int, expected: str) -> None:
+    found = fault({"feature_spread": spread, "feature_rank": rank}, CollapseConfig(), rows)
+    assert expected in found
+    assert bool(found) == bool(expected)
 
 
 def small(kind: str) -> Objective:

@@ -62,7 +62,7 @@ def train_to_the_end(
             now = job.model_copy(update={"skipped": read_skipped(run).steps, "leave": ask})
             config = {"job": now.model_dump(mode="json"), "reader": reference}
             try:
-                with Growth(need, workers, ask):
+                with Growth(need, workers, ask, say):
                     _fit(config, profile, workers)
             except Exception as error:  # what it means is decided below
                 restarts = _after(error, run, recipe, profile, facts, before, restarts)

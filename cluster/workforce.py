@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from pipelines.shards import storage
 Node = Mapping[str, float]
 """Resources of a node by name, such as ``{"CPU": 8.0, "GPU": 1.0}``."""
 
-_LOG = logging.getLogger(__name__)
 _LOOK = 5.0  # seconds between two looks at the cluster
 _SURE = 2  # looks in a row that must find room before a run is interrupted for it
 _FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
@@ -174,6 +172,7 @@ class Growth:
         need: What is asked for.
         workers: That it has.
         url: File that asks its workers to commit and leave.
+        say: Tells the user a line.
         look: Looks at the cluster.
         every: Seconds between two looks.
     """
@@ -183,11 +182,12 @@ class Growth:
         need: Need,
         workers: int,
         url: str,
+        say: Callable[[str], None],
         look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes,
         every: float = _LOOK,
     ):
         self._need, self._workers, self._url = need, workers, url
-        self._look, self._every = look, every
+        self._say, self._look, self._every = say, look, every
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="growth", daemon=True)
 
@@ -209,7 +209,8 @@ class Growth:
             try:
                 whole, free = self._look()
             except Exception as error:  # a cluster whose head is away for a while: of any type
-                _LOG.warning("could not look for room for more workers: %s", error)
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                self._say(f"could not look for room for more workers: {reason}")
                 seen = 0
                 continue
             seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0

@@ -20,7 +20,7 @@ from cluster.session import object_store
 from pipelines.core import UserError
 from pipelines.reader import open_source
 from pipelines.shards import storage
-from trainers.recipe import Recipe
+from trainers.recipe import EVALUATIONS, Recipe
 
 Level = Literal["ok", "warning", "error"]
 _SHARED = "/dev/shm"
@@ -88,6 +88,24 @@ def look_at_data(recipe: Recipe) -> Data:
     except UserError as error:
         return Data(fault=str(error))
     return Data(sum(part.size for part in source.parts), source.shards)
+
+
+def look_at_evaluations(recipe: Recipe) -> list[str]:
+    """Find the data of a recipe's evaluations. Returns why some cannot be opened."""
+    faults = []
+    for config in recipe.evaluations:
+        name = f"{EVALUATIONS.kind_of(config)} {getattr(config, 'name', '')}".strip()
+        for field in ("data", "reference"):
+            asked = getattr(config, field, None)
+            try:
+                # Tars are only listed: an evaluation set's index may take long to make.
+                if isinstance(asked, str):
+                    storage.expand(asked)
+                elif asked is not None:
+                    open_source(asked)
+            except UserError as error:
+                faults.append(f"{name}: {error}")
+    return faults
 
 
 def clocks() -> Iterator[float]:
@@ -197,6 +215,15 @@ def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
             f"{data.shards} shards for {readers} read tasks: several read one file at once, which "
         )
         yield Finding("warning", "shards", text + "an object store may throttle; pack more shards")
+
+
+def evaluations(recipe: Recipe, faults: Sequence[str]) -> Iterator[Finding]:
+    """Whether the data of all evaluations can be found."""
+    for fault in faults:
+        yield Finding("error", "evaluations", fault)
+    if recipe.evaluations and not faults:
+        text = f"the data of {len(recipe.evaluations)} are there"
+        yield Finding("ok", "evaluations", text)
 
 
 def writable(url: str) -> Finding:

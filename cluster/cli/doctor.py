@@ -38,6 +38,7 @@ def command(
     findings = list(
         doctor.examine(loaded, chosen, doctor.look_at_machine(), doctor.look_at_data(loaded))
     )
+    findings += doctor.evaluations(loaded, doctor.look_at_evaluations(loaded))
     if out is not None:
         findings.append(doctor.writable(out))
     if cluster is not None:

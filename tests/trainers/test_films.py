@@ -45,7 +45,7 @@ def test_fewer_films_are_the_first_of_an_order() -> None:
 def test_a_missing_field_and_a_missing_tower_are_told() -> None:
     with pytest.raises(UserError, match=r"none readable; .* no value 'nothing'"):
         model(kind="clip_contrast", frames=6, stride=1).films(FILMS, "json.nothing", 8)
-    recipe = small_recipe()
+    recipe = small_recipe(objective={"kind": "rotation", "image": SMALL_TOWERS["image"]})
     picture = Model(build_objective(recipe, None), recipe, None)
     with pytest.raises(UserError, match="has no video tower"):
         picture.films(FILMS, "json.scene", 8)

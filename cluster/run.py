@@ -6,7 +6,8 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
 from trainers.requests import filed, judged
 from trainers.retention import prune
+from trainers.trackers.prometheus import Prometheus
 
 Watch = Callable[[str, int], Any]
 """Shows progress: a context manager made of (run, planned samples)."""
@@ -71,26 +73,21 @@ def train_run(
     run = claim(out, recipe)
     facts = Facts(run, recipe, profile, command)
     say(f"connecting to {address}" if address else "starting Ray")
-    with connect(profile, address, jobs=True) as session:
+    with connect(profile, address, jobs=_wants_dashboard(recipe, profile)) as session:
         say("reading the data set's index")
         started = time.perf_counter()
         prepared = prepare(run, recipe)
         facts.prepared(prepared, recipe)
         preparing = time.perf_counter() - started
-        manager = _manager(run, profile, session)
-        manager.start()
-        try:
-            with watch(run, recipe.steps * recipe.global_batch):
-                train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
-        except BaseException:
-            manager.leave()
-            raise
-        say("waiting for the last evaluations")
-        _drain(manager, profile, run)
+        with (
+            _evaluating(run, recipe, profile, session, say) as faults,
+            watch(run, recipe.steps * recipe.global_batch),
+        ):
+            train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
         prune(run, profile.keep)
     for samples in _collapses(run):
         facts.event(samples, "the features have collapsed: see feature_rank and feature_spread")
-    for fault in manager.faults:
+    for fault in faults:
         facts.event(last_commit(run), fault)
     evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
     facts.conclude(read_clock(run), last_commit(run), len(read_quarantine(quarantine_url(run))))
@@ -99,11 +96,36 @@ def train_run(
     return Finished(run, json.loads(storage.read_text(url)), write_report(run))
 
 
+def _wants_dashboard(recipe: Recipe, profile: Profile) -> bool:
+    # It takes evaluations' jobs, and tells Prometheus where the metrics of Ray's processes are.
+    seen = any(isinstance(tracker, Prometheus.Config) for tracker in profile.trackers)
+    return seen or bool(recipe.evaluations)
+
+
 def _collapses(run: str) -> list[int]:
     """Samples at which features were found collapsed after they had not been, or at first."""
     url = storage.join(run, "metrics.jsonl")
     lines, _ = parse_metrics(storage.read_text(url)) if storage.exists(url) else ((), 0)
     return collapses(lines)
+
+
+@contextmanager
+def _evaluating(
+    run: str, recipe: Recipe, profile: Profile, session: Session, say: Callable[[str], None]
+) -> Iterator[list[str]]:
+    """Evaluate commits while the body trains, and the last ones after it; yields what failed."""
+    if not recipe.evaluations:
+        yield []
+        return
+    manager = _manager(run, profile, session)
+    manager.start()
+    try:
+        yield manager.faults
+    except BaseException:
+        manager.leave()
+        raise
+    say("waiting for the last evaluations")
+    _drain(manager, profile, run)
 
 
 def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:

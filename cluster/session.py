@@ -66,6 +66,9 @@ def connect(profile: Profile, address: str | None = None, jobs: bool = False) ->
     # A reader that waits a second for its next task would be ended, and its successor would
     # import the same again.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+    # Statistics of event loops, which only Ray's own log has, are a third of what an idle process
+    # of Ray's takes; a run has a dozen of them beside the training.
+    os.environ.setdefault("RAY_event_stats", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")
@@ -90,7 +93,7 @@ def _start(profile: Profile, address: str | None, jobs: bool) -> str:
         options["include_dashboard"] = jobs
         options["object_store_memory"] = object_store(profile)
     try:
-        with warnings.catch_warnings(), _agent_on_any_port():
+        with warnings.catch_warnings(), _own_parameters():
             warnings.simplefilter("ignore")  # the library's own deprecations
             url = str(ray.init(**options).dashboard_url or "")
             _quieten_data()
@@ -108,14 +111,16 @@ def _quieten_data() -> None:
 
 
 @contextmanager
-def _agent_on_any_port() -> Iterator[None]:
-    """Let two clusters run on one machine.
+def _own_parameters() -> Iterator[None]:
+    """Set what ``ray.init`` cannot.
 
-    The agent that runs jobs wants a fixed port, which ``ray.init`` cannot
-    change: a second cluster's jobs would wait for ever.
+    The agent that runs jobs wants a fixed port: a second cluster's jobs on this machine would wait
+    for ever. The log monitor sends workers' lines to the driver's terminal, which shows none.
     """
     original = parameter.RayParams
-    parameter.RayParams = partial(original, dashboard_agent_listen_port=0)
+    parameter.RayParams = partial(
+        original, dashboard_agent_listen_port=0, include_log_monitor=False
+    )
     try:
         yield
     finally:

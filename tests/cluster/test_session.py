@@ -71,6 +71,34 @@ def test_a_cluster_that_takes_no_jobs_starts_no_dashboard(monkeypatch: pytest.Mo
     assert asked == [False, True]
 
 
+def test_no_log_monitor_and_any_port_for_a_cluster_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+    from ray._private import parameter
+
+    original = parameter.RayParams
+    made: list[object] = []
+
+    class Started:
+        dashboard_url = None
+
+    def init(**options: object) -> Started:
+        made.append(parameter.RayParams())
+        return Started()
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connect(Profile()):
+        pass
+    (found,) = made
+    assert isinstance(found, original)
+    assert (found.include_log_monitor, found.dashboard_agent_listen_port) == (False, 0)
+    assert parameter.RayParams is original
+
+
 def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

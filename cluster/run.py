@@ -73,7 +73,7 @@ def train_run(
     run = claim(out, recipe)
     facts = Facts(run, recipe, profile, command)
     say(f"connecting to {address}" if address else "starting Ray")
-    with connect(profile, address, jobs=_wants_dashboard(recipe, profile)) as session:
+    with connect(profile, address, dashboard=_wants_dashboard(recipe, profile)) as session:
         say("reading the data set's index")
         started = time.perf_counter()
         prepared = prepare(run, recipe)

@@ -49,14 +49,17 @@ def object_store(profile: Profile) -> int:
 
 
 @contextmanager
-def connect(profile: Profile, address: str | None = None, jobs: bool = False) -> Iterator[Session]:
+def connect(
+    profile: Profile, address: str | None = None, dashboard: bool = False
+) -> Iterator[Session]:
     """Connect to the cluster at ``address`` or $RAY_ADDRESS, or start one on this machine.
 
     Args:
         profile: What a cluster of one's own must hold.
         address: Of a cluster that is there.
-        jobs: Whether one of one's own takes jobs: that is a dashboard's work, whose
-            processes start for seconds and take some of a core from then on.
+        dashboard: Whether one of one's own has a dashboard, which takes jobs and tells
+            Prometheus where metrics are. Its processes start for seconds and take some of a
+            core from then on.
 
     Raises:
         UserError: There is no cluster at the address.
@@ -73,15 +76,15 @@ def connect(profile: Profile, address: str | None = None, jobs: bool = False) ->
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")
     mine = not address and not ray.is_initialized()
-    dashboard = _start(profile, address, jobs)
+    url = _start(profile, address, dashboard)
     try:
-        yield Session(dashboard)
+        yield Session(url)
     finally:
         if mine:
             ray.shutdown()
 
 
-def _start(profile: Profile, address: str | None, jobs: bool) -> str:
+def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if ray.is_initialized():
         options["ignore_reinit_error"] = True
@@ -90,7 +93,7 @@ def _start(profile: Profile, address: str | None, jobs: bool) -> str:
     else:
         # Not one that somebody else started here, or that died and left its address behind.
         options |= {"address": "local", "num_cpus": logical_cpus(profile)}
-        options["include_dashboard"] = jobs
+        options["include_dashboard"] = dashboard
         options["object_store_memory"] = object_store(profile)
     try:
         with warnings.catch_warnings(), _own_parameters():

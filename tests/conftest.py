@@ -62,5 +62,5 @@ def ray_cluster() -> Iterator[object]:
     from cluster.profile import Profile
     from cluster.session import connect
 
-    with connect(Profile(workers=2), jobs=True) as session:
+    with connect(Profile(workers=2), dashboard=True) as session:
         yield session

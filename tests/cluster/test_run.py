@@ -30,8 +30,8 @@ def test_a_dashboard_is_started_for_evaluations_and_for_prometheus(
 ) -> None:
     asked: list[bool] = []
 
-    def connect(profile: Profile, address: str | None, jobs: bool) -> None:
-        asked.append(jobs)
+    def connect(profile: Profile, address: str | None, dashboard: bool) -> None:
+        asked.append(dashboard)
         raise Reached
 
     monkeypatch.setattr(cluster.run, "connect", connect)

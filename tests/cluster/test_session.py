@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,12 +10,15 @@ from cluster.profile import Profile
 from cluster.session import Session, connect
 from pipelines.core import UserError
 
+if TYPE_CHECKING:
+    from ray._private.parameter import RayParams
+
 OTHER = """
 import time
 from cluster.profile import Profile
 from cluster.ray_jobs import RayJobs
 from cluster.session import connect
-with connect(Profile(workers=1), jobs=True) as session:
+with connect(Profile(workers=1), dashboard=True) as session:
     jobs = RayJobs(session.dashboard, {})
     for attempt in range(60):
         try:
@@ -48,55 +52,48 @@ def test_a_second_cluster_on_the_machine_runs_jobs_as_well(ray_cluster: Session)
     assert dashboard != ray_cluster.dashboard
 
 
-def test_a_cluster_that_takes_no_jobs_starts_no_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
-    asked: list[object] = []
-
-    class Started:
-        dashboard_url = None
-
-    def init(**options: object) -> Started:
-        asked.append(options["include_dashboard"])
-        return Started()
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with connect(Profile()) as session:
-        assert session.dashboard == ""
-    with connect(Profile(), jobs=True):
-        pass
-    assert asked == [False, True]
-
-
-def test_no_log_monitor_and_any_port_for_a_cluster_of_ones_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], RayParams]]:
+    """What each cluster of one's own was started with; none is."""
     import ray
     from ray._private import parameter
 
-    original = parameter.RayParams
-    made: list[object] = []
+    calls: list[tuple[dict[str, Any], RayParams]] = []
 
-    class Started:
+    class Context:
         dashboard_url = None
 
-    def init(**options: object) -> Started:
-        made.append(parameter.RayParams())
-        return Started()
+    def init(**options: Any) -> Context:
+        calls.append((options, parameter.RayParams()))
+        return Context()
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return calls
+
+
+def test_a_dashboard_only_where_it_is_asked_for(
+    started: list[tuple[dict[str, Any], RayParams]],
+) -> None:
+    with connect(Profile()) as session:
+        assert session.dashboard == ""
+    with connect(Profile(), dashboard=True):
+        pass
+    assert [options["include_dashboard"] for options, _ in started] == [False, True]
+
+
+def test_no_log_monitor_and_any_port_for_a_cluster_of_ones_own(
+    started: list[tuple[dict[str, Any], RayParams]],
+) -> None:
+    from ray._private import parameter
+
     with connect(Profile()):
         pass
-    (found,) = made
-    assert isinstance(found, original)
+    ((_, found),) = started
     assert (found.include_log_monitor, found.dashboard_agent_listen_port) == (False, 0)
-    assert parameter.RayParams is original
+    assert parameter.RayParams().include_log_monitor is not False
 
 
 def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

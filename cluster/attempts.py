@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from cluster.facts import Facts
 from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
 from cluster.workforce import Growth, Need, demand, wait_for_workers, worker_resources
-from pipelines.memory import ONE_ARENA
+from pipelines.memory import huge_pages
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from trainers.checkpoint import committed
@@ -142,6 +143,6 @@ def _fit(config: dict[str, Any], profile: Profile, workers: int) -> None:
                 # The next attempt may have another number of workers, which is decided here.
                 failure_config=ray.train.FailureConfig(max_preemption_failures=0),
                 # The library runs ``work`` in a thread.
-                worker_runtime_env={"env_vars": ONE_ARENA},
+                worker_runtime_env={"env_vars": huge_pages(os.environ)},
             ),
         ).fit()

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping
 
-ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""Environment of a process whose work is done in a thread of its own.
-
-Threads have arenas of 64 MiB, and whatever is larger is mapped anew, whatever the settings below
-say. They can only be told to share the main one before the process starts.
-"""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _LARGEST = 1 << 30
+_TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+
+
+def huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to set for a process whose work is done in a thread of its own.
+
+    A thread's arena maps whatever is larger than 64 MiB anew, whatever is asked of
+    ``keep_freed_memory``. In pages of 2 MiB that costs little, where the system has them
+    (transparent_hugepage ``madvise`` or ``always``). One arena for all threads costs more: those
+    of one matrix product wait for each other. glibc is told before a process starts, or never.
+
+    Args:
+        environment: What the process would have; its other tunables are kept.
+    """
+    others = [part for part in environment.get(_TUNABLES, "").split(":") if part]
+    return {_TUNABLES: ":".join([*others, _HUGE])}
 
 
 def keep_freed_memory() -> bool:

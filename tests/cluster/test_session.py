@@ -31,6 +31,15 @@ with connect(Profile(workers=1), dashboard=True) as session:
     print(jobs.status("one"), session.dashboard)
 """
 
+LATE = """
+import cluster
+import ray
+try:
+    ray.put(1)
+except Exception as error:
+    print(ray.is_initialized(), type(error).__name__)
+"""
+
 
 @pytest.mark.ray
 def test_a_running_cluster_is_used_and_not_shut_down(ray_cluster: Session) -> None:
@@ -50,6 +59,13 @@ def test_a_second_cluster_on_the_machine_runs_jobs_as_well(ray_cluster: Session)
     status, dashboard = done.stdout.split()
     assert status == "succeeded"
     assert dashboard != ray_cluster.dashboard
+
+
+def test_what_asks_ray_after_a_command_is_done_starts_no_cluster() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=True, timeout=150
+    )
+    assert done.stdout.split() == ["False", "RaySystemError"]
 
 
 @pytest.fixture

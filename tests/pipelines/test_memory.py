@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from pipelines.memory import ONE_ARENA
+from pipelines.memory import huge_pages
 
 SCRIPT = """
 import resource, sys, threading
@@ -32,6 +34,14 @@ else:
 """
 
 
+def _has_huge_pages() -> bool:
+    """Whether the system gives them to who asks, and glibc (2.35) can ask."""
+    chosen = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    name, version = platform.libc_ver()
+    new = name == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    return new and chosen.exists() and "[never]" not in chosen.read_text()
+
+
 def faults(mode: str, thread: str = "main", environment: Mapping[str, str] | None = None) -> int:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, mode, thread],
@@ -48,7 +58,14 @@ def test_large_blocks_are_not_mapped_anew() -> None:
     assert faults("keep") < faults("default") / 10
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_a_thread_keeps_them_too_where_it_has_no_arena_of_its_own() -> None:
+@pytest.mark.skipif(not _has_huge_pages(), reason="no transparent huge pages, or an old glibc")
+def test_a_thread_maps_them_anew_in_huge_pages() -> None:
     assert faults("keep", "thread") > 10_000  # what the environment is for
-    assert faults("keep", "thread", ONE_ARENA) < faults("keep", "thread") / 10
+    assert faults("keep", "thread", huge_pages({})) < faults("keep", "thread") / 10
+
+
+def test_other_tunables_are_kept() -> None:
+    one = "glibc.malloc.hugetlb=1"
+    assert huge_pages({}) == huge_pages({"GLIBC_TUNABLES": ""}) == {"GLIBC_TUNABLES": one}
+    mine = {"GLIBC_TUNABLES": "glibc.malloc.check=1:glibc.malloc.arena_max=2"}
+    assert huge_pages(mine) == {"GLIBC_TUNABLES": f"{mine['GLIBC_TUNABLES']}:{one}"}

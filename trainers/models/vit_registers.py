@@ -12,6 +12,7 @@ from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
+from trainers.models._stem import ConvolutionalStem
 
 
 class Tokens(NamedTuple):
@@ -43,6 +44,7 @@ class VitRegisters(nn.Module):
             heads: Of attention.
             patch: Side of a patch, in pixels.
             registers: Number of them.
+            stem: What makes tokens of patches: one ``linear`` map, or ``convolutions`` of stride 2.
             pooling: ``class`` token, or ``flat``: all patches side by side, for pictures in which
                 it matters where something is.
         """
@@ -52,6 +54,7 @@ class VitRegisters(nn.Module):
         heads: int = 6
         patch: int = 16
         registers: int = Field(default=4, ge=1)
+        stem: Literal["linear", "convolutions"] = "linear"
         pooling: Literal["class", "flat"] = "class"
 
     def __init__(self, config: Config, surroundings: Surroundings):
@@ -69,6 +72,9 @@ class VitRegisters(nn.Module):
             patch_size=config.patch,
         )
         self._model = Dinov2WithRegistersModel(sizes)
+        if config.stem == "convolutions":
+            stem = ConvolutionalStem(config.patch, config.width)
+            self._model.embeddings.patch_embeddings = stem
         # The library starts all registers at 0. They have no positions: equal ones would get
         # equal gradients and stay one register.
         nn.init.trunc_normal_(self._model.embeddings.register_tokens, std=sizes.initializer_range)

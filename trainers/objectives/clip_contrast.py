@@ -13,6 +13,7 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import ClipView
+from trainers.core.collective import world
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.contrastive import nt_xent
@@ -71,7 +72,9 @@ class ClipContrast(ComparingObjective):
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Compare every clip with all others of the global batch."""
         loss, found = nt_xent(rows["a"], rows["b"], self._temperature)
-        return LossOutput(loss, {"accuracy": found})
+        others = 2 * len(rows["a"]) * world()[1] - 1
+        metrics = {"accuracy": found, "chance": found.new_tensor(1 / others)}
+        return LossOutput(loss, metrics | {"answers": found.new_tensor(2.0)})
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower; the head is thrown away."""

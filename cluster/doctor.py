@@ -226,15 +226,20 @@ def evaluations(recipe: Recipe, faults: Sequence[str]) -> Iterator[Finding]:
         yield Finding("ok", "evaluations", text)
 
 
-def writable(url: str) -> Finding:
-    """Whether a run can be written to its place."""
+def writable(url: str, here: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Whether a run can be written to its place, and what the clock there says."""
     probe = storage.join(url, ".doctor")
     try:
+        before = here()
         storage.write_text(probe, "")
+        written, after = storage.changed(probe), here()
         storage.remove(probe)
     except UserError as error:
-        return Finding("error", "out", str(error))
-    return Finding("ok", "out", f"{storage.join(url)} can be written")
+        yield Finding("error", "out", str(error))
+        return
+    yield Finding("ok", "out", f"{storage.join(url)} can be written")
+    if written is not None:
+        yield _apart(max(before - written, written - after), "out's clock")
 
 
 def skew(clocks: Iterable[float], here: Callable[[], float]) -> Finding:
@@ -250,10 +255,14 @@ def skew(clocks: Iterable[float], here: Callable[[], float]) -> Finding:
         after = here()
         worst = max(worst, before - clock, clock - after)
         before = here()
-    if worst > _SKEW:
-        text = f"a node's clock is {worst:.0f} s off; credentials and logs need it right (NTP)"
-        return Finding("error" if worst > 60 else "warning", "clocks", text)
-    return Finding("ok", "clocks", "the nodes' clocks agree")
+    return _apart(worst, "the cluster's clock")
+
+
+def _apart(seconds: float, whose: str) -> Finding:
+    if seconds > _SKEW:
+        text = f"{whose} is {seconds:.0f} s off; credentials and logs need it right (NTP)"
+        return Finding("error" if seconds > 60 else "warning", "clocks", text)
+    return Finding("ok", "clocks", f"{whose} agrees with this machine's")
 
 
 def _gib(count: int) -> str:

@@ -40,7 +40,7 @@ def command(
     )
     findings += doctor.evaluations(loaded, doctor.look_at_evaluations(loaded))
     if out is not None:
-        findings.append(doctor.writable(out))
+        findings += doctor.writable(out)
     if cluster is not None:
         import time
 

@@ -25,7 +25,7 @@ from pipelines.shards.storage_faults import (
     retried,
     told,
 )
-from pipelines.shards.storage_listing import expand, listing, stamp, stamp_of
+from pipelines.shards.storage_listing import changed, expand, listing, stamp, stamp_of
 from pipelines.shards.storage_places import (
     SHIPPED,
     is_local,
@@ -43,6 +43,7 @@ __all__ = [
     "RETRIES",
     "SHIPPED",
     "StorageError",
+    "changed",
     "exists",
     "expand",
     "explained",

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,8 @@ _AT_ONCE = 8
 _MAGIC = re.compile(r"[*?[]")
 # What filesystems call a file's version: S3, GCS and Azure, local, others.
 _VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated", "created")
+# And what they call the time that it was written.
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 Info = Mapping[str, Any]
 
@@ -76,6 +78,23 @@ def stamp_of(info: Info) -> str:
     if isinstance(version, datetime):  # some give seconds in a listing and this for one file
         version = version.timestamp()
     return f"{info['size']}:{version}"
+
+
+def changed(url: str) -> float | None:
+    """When a file was written, by the clock of what keeps it.
+
+    Returns:
+        Seconds since 1970; None where the filesystem does not say.
+    """
+    fs, path = locate(url)
+    with explained(url):
+        info: Info = retried(lambda: call(fs, "info", path))
+    found = next((info[name] for name in _TIMES if info.get(name)), None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    if isinstance(found, datetime):
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return None if found is None else float(found)
 
 
 def expand(pattern: str) -> list[str]:

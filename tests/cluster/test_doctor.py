@@ -145,10 +145,30 @@ def test_data_of_evaluations_that_are_not_there_are_named(tmp_path: Path) -> Non
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
-    assert writable(str(tmp_path)).level == "ok"
+    assert [found.level for found in writable(str(tmp_path))] == ["ok", "ok"]
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    assert writable(str(tmp_path / "file" / "run")).level == "error"
+    assert [found.level for found in writable(str(tmp_path / "file" / "run"))] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("off", "level"), [(-1.0, "ok"), (0.0, "ok"), (600.0, "error"), (-9.0, "warning")]
+)
+def test_the_clock_of_what_keeps_a_run_is_compared_as_well(
+    tmp_path: Path, off: float, level: str
+) -> None:
+    def here() -> float:
+        return time.time() + off
+
+    _, clock = writable(str(tmp_path), here)
+    assert (clock.level, clock.check) == (level, "clocks")
+    if level != "ok":
+        assert f"out's clock is {abs(off):.0f} s off" in clock.text
+
+
+def test_what_keeps_no_times_has_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.shards.storage.changed", lambda url: None)
+    assert [found.check for found in writable(str(tmp_path))] == ["out"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +190,9 @@ def test_clocks_are_compared_up_to_the_time_that_asking_takes(off: float, level:
 
 @pytest.mark.ray
 def test_a_cluster_on_this_machine_has_this_clock(ray_cluster: object) -> None:
-    assert skew(clocks(), time.time) == Finding("ok", "clocks", "the nodes' clocks agree")
+    assert skew(clocks(), time.time) == Finding(
+        "ok", "clocks", "the cluster's clock agrees with this machine's"
+    )
 
 
 def test_this_machine_can_run_the_tests() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,29 @@ def test_a_missing_shard_names_its_nearest_neighbour(folder, last):
         storage.listing(storage.join(folder, f"train-{{00..{last:02d}}}.tar"))
     missing = storage.join(folder, f"train-{last:02d}.tar")
     assert str(caught.value).startswith(f"{missing}: does not exist; did you mean 'train-")
+
+
+def test_it_is_known_when_a_file_was_written(folder):
+    before = time.time()
+    storage.write_text(storage.join(folder, "a"), "1")
+    # S3 tells whole seconds, and a local file has the time of the kernel's last tick.
+    assert before - 1.1 <= storage.changed(storage.join(folder, "a")) <= time.time()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"LastModified": datetime(2026, 1, 2, tzinfo=UTC)},
+        {"last_modified": datetime(2026, 1, 2)},  # of no zone: UTC
+        {"updated": "2026-01-02T00:00:00.000Z", "size": 1},
+        {"mtime": 1767312000.0},
+        {},
+    ],
+)
+def test_filesystems_say_it_in_their_own_ways(counting, said):
+    counting.info = lambda path, **_: {"name": path, "size": 1, "type": "file", **said}
+    found = storage.changed("memory://bucket/a")
+    assert found == (1767312000.0 if said else None)
 
 
 def test_shards_of_no_folder_are_missing(folder):

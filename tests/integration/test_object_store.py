@@ -235,3 +235,10 @@ def test_a_server_that_stalls_is_given_up_within_the_bound(
     with pytest.raises(StorageError, match=r"^s3://stalls/a\.bin: .*(answer|[Tt]imeout)"):
         storage.read_ranges(url, [(0, 10)])
     assert time.monotonic() - start < 3 * 0.3 + 2
+
+
+def test_the_clock_of_the_store_is_known(s3: S3Server) -> None:
+    url = f"{s3.make_bucket('clock')}/probe"
+    storage.write_text(url, "")
+    written = storage.changed(url)
+    assert written is not None and abs(written - time.time()) < 5

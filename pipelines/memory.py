@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _LARGEST = 1 << 30
-_TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+_TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb="
 
 
 def huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
@@ -20,10 +20,11 @@ def huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
     of one matrix product wait for each other. glibc is told before a process starts, or never.
 
     Args:
-        environment: What the process would have; its other tunables are kept.
+        environment: What the process would have; tunables that it sets are kept.
     """
-    others = [part for part in environment.get(_TUNABLES, "").split(":") if part]
-    return {_TUNABLES: ":".join([*others, _HUGE])}
+    given = [part for part in environment.get(_TUNABLES, "").split(":") if part]
+    mine = [] if any(part.startswith(_HUGE) for part in given) else [f"{_HUGE}1"]
+    return {_TUNABLES: ":".join(given + mine)}
 
 
 def keep_freed_memory() -> bool:

@@ -64,8 +64,10 @@ def test_a_thread_maps_them_anew_in_huge_pages() -> None:
     assert faults("keep", "thread", huge_pages({})) < faults("keep", "thread") / 10
 
 
-def test_other_tunables_are_kept() -> None:
+def test_tunables_that_are_set_are_kept() -> None:
     one = "glibc.malloc.hugetlb=1"
     assert huge_pages({}) == huge_pages({"GLIBC_TUNABLES": ""}) == {"GLIBC_TUNABLES": one}
     mine = {"GLIBC_TUNABLES": "glibc.malloc.check=1:glibc.malloc.arena_max=2"}
     assert huge_pages(mine) == {"GLIBC_TUNABLES": f"{mine['GLIBC_TUNABLES']}:{one}"}
+    chosen = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=2"}
+    assert huge_pages(chosen) == chosen

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from trainers.core.engine import Engine
+from trainers.core.later import Later
 
 
 class Leaving:
@@ -22,12 +23,15 @@ class Leaving:
 
     def __init__(self, engine: Engine, asked: Callable[[], bool]):
         self._engine, self._asked = engine, asked
-        self._before: torch.Tensor | None = None
+        self._before: Later | None = None
 
     def agreed(self) -> bool:
-        """Whether all leave now: one of them had been asked by the step before this one."""
-        wishes = torch.tensor([float(self._asked())], device=self._engine.device)
-        wishes = self._engine.mean(wishes)
+        """Whether all leave now: one of them had been asked by the step before this one.
+
+        A device is waited for until it has done that step, so that its queue holds at most
+        one step more.
+        """
+        wishes = torch.full((1,), float(self._asked()), device=self._engine.device)
         # The last step's sum is there already; waiting for this one's would stop the device.
-        before, self._before = self._before, wishes
-        return before is not None and before.item() > 0
+        before, self._before = self._before, Later(self._engine.mean(wishes))
+        return before is not None and before.number() > 0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,8 @@ from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
 from pipelines.stream import ReaderConfig, stream_here
 from pipelines.views import ViewBuilder
+from trainers.blocks import compile_parts
+from trainers.core.phases import PHASES
 from trainers.flops import utilisation
 from trainers.model import build_objective
 from trainers.optimizers import build_optimizer
@@ -60,7 +63,13 @@ def candidates(stepping: Stepping) -> tuple[Mapping[str, Measure], list[dict[str
 def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
     """Train by stream, engine, loop, tracker and a commit at the end. Samples/s."""
     samples = stepping.steps * stepping.recipe.global_batch
-    changes = {"samples": samples, "commit_every": samples, "evaluations": (), "log_every": 1}
+    # A line of metrics waits for the device: between two of them it must not be disturbed.
+    changes = {
+        "samples": samples,
+        "commit_every": samples,
+        "evaluations": (),
+        "log_every": max(1, stepping.warm),
+    }
     recipe = stepping.recipe.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         out = str(Path(folder) / "run")
@@ -70,16 +79,22 @@ def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
         text = (Path(out) / "metrics.jsonl").read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         facts = json.loads((Path(out) / "run.json").read_text())
-    commit = facts["commit_share"] * facts["seconds"]["train"]
-    first, last = lines[stepping.warm - 1], lines[-1]
-    found.append(
-        {
-            "data_wait_share": facts["data_wait_share"],
-            "commit_seconds": commit,
-            "flops_per_sample": last["flops_per_second"] / last["samples_per_second"],
-        }
-    )
+    found.append(_told(lines, facts))
+    first, last = lines[0], lines[-1]
     return float((last["samples"] - first["samples"]) / (last["seconds"] - first["seconds"]))
+
+
+def _told(lines: list[dict[str, float]], facts: dict[str, Any]) -> dict[str, float]:
+    """What else the lines of metrics after the first tell, and what a run's summary does."""
+    clocked, last = lines[1:], lines[-1]
+    spent = {name: sum(line[f"seconds_{name}"] for line in clocked) for name in ("wait", *PHASES)}
+    return {
+        "data_wait_share": spent["wait"] / sum(spent.values()),
+        "augment_share": spent["augment"] / sum(spent[name] for name in PHASES),
+        "commit_seconds": facts["commit_share"] * facts["seconds"]["train"],
+        "flops_per_sample": last["flops_per_second"] / last["samples_per_second"],
+        "memory_bytes": last["memory_bytes"],
+    }
 
 
 def shares_of_peak(
@@ -112,6 +127,8 @@ def _bare(stepping: Stepping) -> float:
     reader = Reader(open_source(recipe.data.source), recipe.data, recipe.seed)
     tokenizer = train_tokenizer(recipe, reader)
     objective = build_objective(recipe, tokenizer).to(device)
+    if stepping.profile.engine.compile:
+        compile_parts(objective, device)
     views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
     share = Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
     tables = list(stream_here(reader, share, ReaderConfig()))

@@ -140,6 +140,7 @@ def step(
         return
     _show(medians(rates), ratios(rates, "ours"))
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
+    print(f"making views: {100 * found['augment_share']:.2f} % of a step")
     print(f"a commit: {found['commit_seconds']:.2f} s")
     print(f"a sample: {found['flops_per_sample'] / 1e9:.3g} GFLOP, forward and backward")
     for name, share in mfu.items():

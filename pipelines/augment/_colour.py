@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pipelines.core.fused import fused
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -32,9 +35,10 @@ def brightness(state: tuple[Tensor, Tensor], gain: Tensor) -> tuple[Tensor, Tens
 
 def saturation(state: tuple[Tensor, Tensor], gain: Tensor) -> tuple[Tensor, Tensor]:
     """Blend with grey; 0 is grey, 1 leaves alone. gain: [B]."""
-    luma = torch.tensor(_LUMA, device=gain.device)
     eye = torch.eye(3, device=gain.device)
-    mixing = gain[:, None, None] * eye + (1 - gain)[:, None, None] * luma.expand(3, 3)
+    # Numbers, not a tensor of them: to send one would wait for the device.
+    grey = torch.stack([(1 - gain) * weight for weight in _LUMA], dim=-1)
+    mixing = gain[:, None, None] * eye + grey[:, None]
     return _then(state, mixing)
 
 
@@ -63,8 +67,16 @@ def _then(state: tuple[Tensor, Tensor], mixing: Tensor) -> tuple[Tensor, Tensor]
 def recolour(images: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
     """Apply a composition. [B, 3, H, W] -> [B, 3, H, W], in [0, 1]."""
     matrix, offset = state
+    if images.device.type != "cpu":
+        return _mix(images, matrix, offset)
     flat = torch.baddbmm(offset[:, :, None], matrix, images.flatten(2))
     return flat.clamp_(0, 1).view(images.shape)
+
+
+def _mix(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """The same without a product of matrices, which would have to be kept."""
+    terms = [matrix[:, :, c, None, None] * images[:, None, c] for c in range(3)]
+    return (terms[0] + terms[1] + terms[2] + offset[:, :, None, None]).clamp(0, 1)
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
@@ -76,7 +88,7 @@ def blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:
         radius: Of the kernel, in pixels.
     """
     if images.device.type != "cpu":  # asking which are blurred would wait for the device
-        return _blur(images, sigma, radius)
+        return _smooth(_smooth(images, sigma, radius, 2), sigma, radius, 3)
     chosen = sigma.nonzero()[:, 0]
     if not len(chosen):
         return images
@@ -92,6 +104,18 @@ def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     flat = F.conv2d(flat, down, groups=len(down))
     flat = F.conv2d(flat, across, groups=len(across))
     return flat.view(images.shape)
+
+
+@fused
+def _smooth(images: Tensor, sigma: Tensor, radius: int, axis: int) -> Tensor:
+    """Blur along one axis: a sum that leaves nothing but its result."""
+    size = images.shape[axis]
+    reach = min(radius, size - 1)
+    margin = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+    wide = F.pad(images, margin, mode="reflect")
+    taps = _taps(sigma, reach)[::3, :, None, None, None]
+    parts = [taps[:, k] * wide.narrow(axis, k, size) for k in range(2 * reach + 1)]
+    return functools.reduce(torch.add, parts)
 
 
 def _taps(sigma: Tensor, radius: int) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 from pipelines import core
 from pipelines.augment import _colour as colour
 from pipelines.augment import _geometry as geometry
+from pipelines.augment._change import change
 from pipelines.augment._pieces import in_pieces
+from pipelines.core.fused import fused
 from pipelines.core.randomness import normal, uniform
 
 
@@ -56,15 +58,18 @@ class AffineColour:
 
     def __call__(self, images: Tensor, keys: Tensor, stream: int) -> Tensor:
         """Augment images [B, 3, H, W] in [0, 1], each by the numbers of its key."""
-        u = uniform(keys, stream, 12).unbind(1)
         noise = normal(keys, stream + (1 << 16), 9).view(-1, 3, 3)
-        maps, (matrix, offset) = self._maps(u[:7]), self._colours(u[7:], noise)
+        maps, matrix, offset = self._numbers(uniform(keys, stream, 12), noise)
 
-        def change(some: Tensor, which: slice) -> Tensor:
-            moved = geometry.resample(some, maps[which], fill=1.0)
-            return colour.recolour(moved, (matrix[which], offset[which]))
+        def view(some: Tensor, which: slice) -> Tensor:
+            return change(some, maps[which], matrix[which], offset[which], 1.0)
 
-        return in_pieces(change, images)
+        return in_pieces(view, images)
+
+    @fused
+    def _numbers(self, drawn: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        u = drawn.unbind(1)
+        return self._maps(u[:7]), *self._colours(u[7:], noise)
 
     def _maps(self, u: tuple[Tensor, ...]) -> Tensor:
         c = self.config

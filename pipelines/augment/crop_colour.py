@@ -10,7 +10,9 @@ from torch import Tensor
 from pipelines import core
 from pipelines.augment import _colour as colour
 from pipelines.augment import _geometry as geometry
+from pipelines.augment._change import change
 from pipelines.augment._pieces import in_pieces
+from pipelines.core.fused import fused
 from pipelines.core.randomness import uniform
 
 
@@ -52,18 +54,21 @@ class CropColour:
     def __call__(self, images: Tensor, keys: Tensor, stream: int) -> Tensor:
         """Augment images [B, 3, H, W] in [0, 1], each by the numbers of its key."""
         c = self.config
-        u = uniform(keys, stream, 14).unbind(1)
-        maps, (matrix, offset) = self._crop(u[:5]), self._jitter(u[5:12])
-        sigma = torch.where(u[12] < c.blur, geometry.between(u[13], *c.sigma), 0.0)
+        maps, matrix, offset, sigma = self._numbers(uniform(keys, stream, 14))
         # No weight that shows lies beyond; 4 for widths up to 1.5 pixels.
         radius = max(4, math.ceil(c.sigma[1] * 8 / 3))
 
-        def change(some: Tensor, which: slice) -> Tensor:
-            some = geometry.resample(some, maps[which], fill=None)
-            some = colour.recolour(some, (matrix[which], offset[which]))
+        def view(some: Tensor, which: slice) -> Tensor:
+            some = change(some, maps[which], matrix[which], offset[which], None)
             return colour.blur(some, sigma[which], radius) if c.blur else some
 
-        return in_pieces(change, images)
+        return in_pieces(view, images)
+
+    @fused
+    def _numbers(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        c, u = self.config, drawn.unbind(1)
+        sigma = torch.where(u[12] < c.blur, geometry.between(u[13], *c.sigma), 0.0)
+        return self._crop(u[:5]), *self._jitter(u[5:12]), sigma
 
     def _crop(self, u: tuple[Tensor, ...]) -> Tensor:
         c = self.config

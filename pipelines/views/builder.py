@@ -11,6 +11,7 @@ from pipelines.core.randomness import sample_keys
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.views.image import IMAGES, ImageView
 from pipelines.views.rows import Rows
+from pipelines.views.upload import upload
 from pipelines.views.view import ViewSpec
 
 
@@ -47,4 +48,4 @@ class ViewBuilder:
         keys = sample_keys(self._seed, epochs, samples)
         rows = Rows(table, samples, keys, self._tokenizer, self._device)
         views = {name: make(rows) for name, make in self._makers.items()}
-        return Batch(samples.to(self._device), rows.device_keys, views)
+        return Batch(upload(samples.numpy(), self._device), rows.device_keys, views)

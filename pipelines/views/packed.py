@@ -11,6 +11,7 @@ import torch
 
 from pipelines.core.batch import Batch
 from pipelines.tables import array
+from pipelines.views.upload import upload
 
 _VIEW, _KEYS = "view", "keys"
 _KEPT = ("epoch", "sample", "key", "fault")
@@ -61,10 +62,8 @@ def unpack(table: pa.Table, device: torch.device) -> Batch:
         name, dtype, lengths = rest.rsplit(":", 2)
         shape = tuple(int(length) for length in lengths.split("x") if length)
         numbers = array(table, column, {column: (shape, _stored(np.dtype(dtype)))}).view(dtype)
-        views[name] = torch.from_numpy(numbers.copy()).to(device, non_blocking=True)
-    samples, keys = (
-        torch.from_numpy(table[name].to_numpy().copy()).to(device) for name in ("sample", _KEYS)
-    )
+        views[name] = upload(numbers, device)
+    samples, keys = (upload(table[name].to_numpy(), device) for name in ("sample", _KEYS))
     return Batch(samples, keys, views)
 
 

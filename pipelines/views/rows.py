@@ -12,18 +12,22 @@ import torch
 from torch import Tensor
 
 from pipelines.core import ConfigError, nearest
+from pipelines.core.fused import fused
 from pipelines.core.randomness import uniform
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.tables import array
+from pipelines.views.upload import upload
 
 _CHOICE = 2048  # stream of the numbers that choose among several captions
 
 
+@fused
 def normalise(images: Tensor) -> Tensor:
     """Pixels in [0, 1] to [-1, 1], what every tower expects."""
     return images.mul(2.0).sub_(1.0)
 
 
+@fused
 def pixels(images: Tensor) -> Tensor:
     """Stored pixels to what augmentations expect. [B, H, W, 3] uint8 -> [B, 3, H, W] in [0, 1]."""
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
@@ -49,7 +53,7 @@ class Rows:
     ):
         self._table, self._tokenizer = table, tokenizer
         self.samples, self.keys, self.device = samples, keys, device
-        self.device_keys = keys.to(device)
+        self.device_keys = upload(keys.numpy(), device)
         self._made: dict[str, Tensor] = {}
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
@@ -73,7 +77,7 @@ class Rows:
             raise ConfigError(f"this objective needs {needs}")
         numbers = self._table.schema.field(name).type.list_size
         stored = array(self._table, name, {name: ((numbers,), np.dtype(dtype))})
-        return torch.from_numpy(stored.copy()).to(self.device, non_blocking=True)
+        return upload(stored, self.device)
 
     def pictures(self, name: str, count: int, needs: str) -> Tensor:
         """Copy a column of square pictures to the device.
@@ -110,4 +114,4 @@ class Rows:
         if self._tokenizer is None:
             raise ConfigError("this objective needs a tokenizer")
         chosen = None if pieces is None else pieces.numpy()
-        return torch.from_numpy(self._tokenizer.encode(texts, chosen)).to(self.device)
+        return upload(self._tokenizer.encode(texts, chosen), self.device)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor
 
 from pipelines.core.randomness import uniform
 from pipelines.views.rows import Rows
+from pipelines.views.upload import upload
 from pipelines.views.view import View
 
 _STREAM = 1024
@@ -55,7 +56,7 @@ class IdentityView(View):
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Nothing to prepare."""
-        return lambda rows: _identities(rows.texts(self.field)).to(rows.device)
+        return lambda rows: upload(_identities(rows.texts(self.field)), rows.device)
 
 
 def compose(
@@ -79,6 +80,6 @@ def compose(
     return composed
 
 
-def _identities(texts: Sequence[str]) -> Tensor:
+def _identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     digests = b"".join(hashlib.blake2b(t.encode(), digest_size=8).digest() for t in texts)
-    return torch.from_numpy(np.frombuffer(digests, dtype=np.int64).copy())
+    return np.frombuffer(digests, dtype=np.int64)

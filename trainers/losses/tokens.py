@@ -22,7 +22,7 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
         Such that the mean over workers is that of the global batch. []
     """
     total = F.cross_entropy(wide(logits), targets, reduction="sum")
-    return global_mean(total, torch.tensor(len(targets), device=logits.device))
+    return global_mean(total, torch.full((), len(targets), device=logits.device))
 
 
 @torch.no_grad()

@@ -1,0 +1,28 @@
+"""Geometry and colour of a picture in one pass."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pipelines.augment import _colour as colour
+from pipelines.augment import _geometry as geometry
+from pipelines.core.fused import fused
+
+
+@fused
+def change(
+    images: Tensor, maps: Tensor, matrix: Tensor, offset: Tensor, fill: float | None
+) -> Tensor:
+    """Move pixels and mix their colours.
+
+    Args:
+        images: [B, 3, H, W]
+        maps: Output-to-input maps. [B, 2, 3]
+        matrix: Of colours. [B, 3, 3]
+        offset: Of colours. [B, 3]
+        fill: Value outside the image; None repeats its border.
+
+    Returns:
+        Images in [0, 1]. [B, 3, H, W]
+    """
+    return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))

@@ -79,15 +79,25 @@ def test_a_tower_without_blocks_is_refused() -> None:
         checkpoint_blocks(nn.Sequential(nn.Linear(2, 2)))
 
 
-def test_what_learns_is_compiled_and_so_are_members_that_are_called_alone(
+class Mixed(Both):
+    """A part with blocks, one without, one that is a list of blocks, and a teacher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
+        self.scales = nn.ModuleList([nn.Linear(1, 1)])
+
+
+def test_blocks_that_learn_are_compiled_and_parts_without_any_with_their_members(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: compiled.append(self))
     monkeypatch.setattr("shutil.which", lambda name: name)
-    both = Both()
-    compile_parts(both, torch.device("cpu"))
-    assert compiled == [both.student, both.student[0]]
+    mixed = Mixed()
+    compile_parts(mixed, torch.device("cpu"))
+    tower: Tower = mixed.student[0]  # type: ignore[assignment]
+    assert compiled == [*tower.layers, mixed.head, mixed.head[0], mixed.scales[0]]
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from pipelines import core
 from pipelines.decode.tokenizer import END, PAD, START
 from trainers.core.objective import Surroundings
+from trainers.models._embedding import lower_residual
 
 
 class TextTransformer(nn.Module):
@@ -38,6 +39,7 @@ class TextTransformer(nn.Module):
                 eos_token_id=END,
             )
         )
+        lower_residual(self._model.embeddings)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features, at the last token that is not padding. [B, L] -> [B, width]."""

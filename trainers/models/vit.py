@@ -10,6 +10,7 @@ from transformers import ViTConfig, ViTModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
+from trainers.models._embedding import PatchProjection, lower_residual
 
 
 class Vit(nn.Module):
@@ -25,6 +26,7 @@ class Vit(nn.Module):
             patch: Side of a patch, in pixels.
             pooling: ``mean`` over patches, or ``flat``: all patches side by side, for pictures in
                 which it matters where something is.
+            activation: ``gelu``, or the approximation by a sigmoid that CLIP's towers have.
         """
 
         width: int = 384
@@ -32,18 +34,20 @@ class Vit(nn.Module):
         heads: int = 6
         patch: int = 16
         pooling: Literal["mean", "flat"] = "mean"
+        activation: Literal["gelu", "quick_gelu"] = "gelu"
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
         self._token, self._pooling = config.width, config.pooling
-        patches = (surroundings.size // config.patch) ** 2
-        self.width = config.width * (patches if config.pooling == "flat" else 1)
+        count = (surroundings.size // config.patch) ** 2
+        self.width = config.width * (count if config.pooling == "flat" else 1)
         self._model = ViTModel(
             ViTConfig(
                 hidden_size=config.width,
                 num_hidden_layers=config.layers,
                 num_attention_heads=config.heads,
                 intermediate_size=4 * config.width,
+                hidden_act=config.activation,
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
                 image_size=surroundings.size,
@@ -51,6 +55,10 @@ class Vit(nn.Module):
             ),
             add_pooling_layer=False,
         )
+        embeddings = self._model.embeddings
+        patches = embeddings.patch_embeddings
+        patches.projection = PatchProjection(patches.projection)
+        lower_residual(embeddings)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""

@@ -12,6 +12,7 @@ from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
+from trainers.models._embedding import PatchProjection
 from trainers.models._stem import ConvolutionalStem
 
 
@@ -72,12 +73,15 @@ class VitRegisters(nn.Module):
             patch_size=config.patch,
         )
         self._model = Dinov2WithRegistersModel(sizes)
+        embeddings = self._model.embeddings
         if config.stem == "convolutions":
-            stem = ConvolutionalStem(config.patch, config.width)
-            self._model.embeddings.patch_embeddings = stem
+            embeddings.patch_embeddings = ConvolutionalStem(config.patch, config.width)
+        else:
+            patches = embeddings.patch_embeddings
+            patches.projection = PatchProjection(patches.projection)
         # The library starts all registers at 0. They have no positions: equal ones would get
         # equal gradients and stay one register.
-        nn.init.trunc_normal_(self._model.embeddings.register_tokens, std=sizes.initializer_range)
+        nn.init.trunc_normal_(embeddings.register_tokens, std=sizes.initializer_range)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""

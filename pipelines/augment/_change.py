@@ -25,4 +25,6 @@ def change(
     Returns:
         Images in [0, 1]. [B, 3, H, W]
     """
-    return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))
+    if images.device.type == "cpu":
+        return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))
+    return colour.mix(geometry.planes(images, maps, fill), matrix, offset)

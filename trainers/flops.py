@@ -67,9 +67,10 @@ class _Peak:
     bf16: bool = True
 
 
-# Of the vendor's data sheets, without sparsity, as remembered: look them up again before a share
-# of one is published. The first whose words are all in a device's name counts. fp32 is that of
-# plain cores: torch's products of matrices use TF32 only if told to.
+# Of the vendor's data sheets, without sparsity. The H200's was looked up on 2026-11-26; the others
+# are as remembered: look them up again before a share of one is published. The first whose words
+# are all in a device's name counts. fp32 is that of plain cores: torch's products of matrices use
+# TF32 only if told to.
 _PEAKS = (
     _Peak(("B200",), 2250e12, 75e12),
     _Peak(("H200", "NVL"), 835e12, 60e12),

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from pipelines.core import Config, DataError, UserError
+from pipelines.core import Config, DataError, UserError, nearest
+from pipelines.core.source import RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
-from pipelines.decode.sample import Sample
+from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
 from trainers.checkpoint import Commit
 from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult
@@ -22,9 +24,15 @@ _TOGETHER = 1024  # samples fetched at once
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads whole evaluation sets into memory; ``size`` is the side of the images in pixels."""
+    """Loads whole evaluation sets into memory.
+
+    Attributes:
+        size: Side of the images, in pixels.
+        mask: Member of a sample that holds its mask, such as ``mask.png``; empty for none.
+    """
 
     size: int
+    mask: str = ""
 
     def __call__(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
         """Read every readable sample of some tars, in storage order.
@@ -41,12 +49,15 @@ class Loader:
             )
         source = WebDataset(WebDataset.Config(url=url))
         decoder = Decoder(DecoderConfig(size=self.size, text=fields))
-        rows, fault = [], ""
-        for key, sample in _decoded(source, decoder):
-            if isinstance(sample, SampleError):
-                fault = fault or f"{key}: {sample}"
-            else:
-                rows.append((key, sample))
+        rows, masks, fault = [], [], ""
+        for raw in _all(source):
+            try:
+                sample = decoder(raw)
+                if self.mask:
+                    masks.append(self._mask(raw))
+                rows.append((raw.key, sample))
+            except SampleError as error:
+                fault = fault or f"{raw.key}: {error}"
         if not rows:
             raise DataError(f"{url}: no sample is readable; {fault}")
         images = [sample.image for _, sample in rows if sample.image is not None]
@@ -54,7 +65,13 @@ class Loader:
             keys=[key for key, _ in rows],
             images=np.stack(images),
             texts={name: [_one(sample.texts[name]) for _, sample in rows] for name in fields},
+            masks=np.stack(masks) if masks else None,
         )
+
+    def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
+        if self.mask not in raw.members:
+            raise SampleError(f"no member '{self.mask}'; {nearest(self.mask, list(raw.members))}")
+        return decode_mask(raw.members[self.mask], self.size)
 
 
 def _one(text: str | list[str]) -> str:
@@ -62,15 +79,10 @@ def _one(text: str | list[str]) -> str:
     return text if isinstance(text, str) else next(iter(text), "")
 
 
-def _decoded(source: WebDataset, decoder: Decoder) -> Iterator[tuple[str, Sample | SampleError]]:
+def _all(source: WebDataset) -> Iterator[RawSample]:
     total = len(source.index)
     for start in range(0, total, _TOGETHER):
-        numbers = np.arange(start, min(start + _TOGETHER, total), dtype=np.int64)
-        for raw in source.read(numbers):
-            try:
-                yield raw.key, decoder(raw)
-            except SampleError as error:
-                yield raw.key, error
+        yield from source.read(np.arange(start, min(start + _TOGETHER, total), dtype=np.int64))
 
 
 def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:

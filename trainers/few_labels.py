@@ -64,26 +64,27 @@ def draw(keys: Sequence[str], labels: Sequence[str], how: Labels, seed: int) -> 
     )
 
 
-def few(load: Load, url: str, field: str, how: Labels, seed: int) -> Load:
+def few(load: Load, url: str, field: str | None, how: Labels, seed: int) -> Load:
     """Load as before, but of one data set only the examples whose labels are known.
 
     Args:
         load: Loads whole data sets.
         url: Of the data set to choose from; it is loaded at once.
-        field: Text field with its labels.
+        field: Text field with its labels; None where all are of one class.
         how: How many of them are known.
         seed: Of the draw.
 
     Raises:
         DataError: It is empty, or a label is missing.
     """
-    whole = load(url, {"label": field})
-    labels = filled(whole, "label", field, url)
+    whole = load(url, {"label": field} if field else {})
+    labels = filled(whole, "label", field, url) if field else [""] * len(whole)
     places = draw(whole.keys, labels, how, seed)
     chosen = EvaluationData(
         keys=[whole.keys[place] for place in places],
         images=whole.images[places],
         texts={"label": [labels[place] for place in places]},
+        masks=None if whole.masks is None else whole.masks[places],
     )
 
     def loaded(asked: str, fields: Mapping[str, str]) -> EvaluationData:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 from pipelines.core import Config, ConfigError, validate
 from pipelines.shards import storage
 from trainers.checkpoint import MODEL, Commit, find
+from trainers.core.evaluation import Load
 from trainers.core.objective import Surroundings
 from trainers.evaluate import Loader
 from trainers.few_labels import few
-from trainers.finetune_recipe import TEST, FinetuneRecipe
+from trainers.finetune_recipe import FinetuneRecipe
 from trainers.finetune_task import Learned, Mode, Score, Task
 from trainers.finetuning import MODES
 from trainers.labels import Labelled, LabelledConfig, load_labelled
+from trainers.masks import with_masks
 from trainers.model import RECIPE, load_model
 from trainers.models import TOWERS
 
@@ -36,7 +39,7 @@ class FinetuneResult(Config):
         digest: Of the checkpoint.
         samples: That the checkpoint was pretrained on.
         classes: Names, in the order of the head's outputs.
-        labels: How many labels of each class were known.
+        labels: How many labels of each class were known; with masks, pictures that show it.
         scores: Of every stage on every set; ``alpha`` 0 is before fine-tuning and 1 after it.
         seconds: Of the whole.
     """
@@ -73,10 +76,14 @@ def finetune(
     _check_free(out, recipe)
     commit = None if recipe.checkpoint is None else find(recipe.checkpoint)
     tower, size = _tower(recipe, commit, device)
-    sets = _sets(recipe, Loader(size))
+    sets = _sets(recipe, Loader(size, (recipe.mask and recipe.mask.member) or ""))
+    classes: tuple[str, ...] = ()
+    if recipe.mask is not None:
+        sets, classes = with_masks(recipe.mask, sets)
     mode: Mode = MODES.build(recipe.mode)
-    learned = mode.run(Task(tower, sets, recipe.seed, device, progress))
-    result = _result(recipe, commit, sets, learned, time.perf_counter() - began)
+    task = Task(tower, sets, recipe.seed, device, progress, classes)
+    learned = mode.run(task)
+    result = _result(recipe, commit, task, learned, time.perf_counter() - began)
     _write(out, recipe, result, learned.weights)
     return result
 
@@ -102,6 +109,8 @@ def _tower(
 
 def _sets(recipe: FinetuneRecipe, loader: Loader) -> dict[str, Labelled]:
     load = few(loader, recipe.train, recipe.label, recipe.labels, recipe.seed)
+    if recipe.label is None:
+        return {name: _unlabelled(load, url, recipe.train) for name, url in recipe.sets.items()}
     common = {"reference": recipe.train, "label": recipe.label}
     return {
         name: load_labelled(
@@ -111,16 +120,29 @@ def _sets(recipe: FinetuneRecipe, loader: Loader) -> dict[str, Labelled]:
     }
 
 
+def _unlabelled(load: Load, url: str, train: str) -> Labelled:
+    """Data whose masks alone say what is shown: all is of one class."""
+    test, reference = load(url, {}), load(train, {})
+    none = [torch.zeros(len(data), dtype=torch.int64) for data in (test, reference)]
+    return Labelled(("",), 1, test, none[0], reference, none[1])
+
+
+def _counts(task: Task) -> tuple[tuple[str, ...], Mapping[int, int]]:
+    """Classes, and how many labelled pictures each has; by what masks show, if there are any."""
+    labelled, masks = task.labelled, task.labelled.reference.masks
+    if masks is None:
+        return labelled.names[: labelled.known], Counter(labelled.reference_labels.tolist())
+    return task.classes, Counter(int(number) for mask in masks for number in np.unique(mask))
+
+
 def _result(
     recipe: FinetuneRecipe,
     commit: Commit | None,
-    sets: Mapping[str, Labelled],
+    task: Task,
     learned: Learned,
     seconds: float,
 ) -> FinetuneResult:
-    labelled = sets[TEST]
-    counts = Counter(labelled.reference_labels.tolist())
-    classes = labelled.names[: labelled.known]
+    classes, counts = _counts(task)
     return FinetuneResult(
         recipe=recipe.name,
         mode=MODES.kind_of(recipe.mode),

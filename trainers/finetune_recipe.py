@@ -14,6 +14,7 @@ from pipelines.shards.url import Url
 from trainers.few_labels import Labels
 from trainers.finetuning import MODES
 from trainers.labels import Name
+from trainers.masks import Mask
 from trainers.models import TOWERS
 from trainers.recipe import names_in, read_named
 
@@ -45,9 +46,10 @@ class FinetuneRecipe(Config):
         train: URL pattern of the pictures with labels.
         test: URL pattern of the pictures to classify.
         shift: Further test sets by name, whose pictures differ in kind.
-        label: Text field of all that holds the label.
-        labels: How many labels of ``train`` are known.
-        mode: What is done with them: ``probe``, ``knn`` or ``full``.
+        label: Text field of all that holds the label; None where masks alone say what is shown.
+        mask: Where masks are, for mode ``dense``.
+        labels: How many labels of ``train`` are known; without a label, how many pictures.
+        mode: What is done with them: ``probe``, ``knn``, ``full`` or ``dense``.
     """
 
     name: str
@@ -57,7 +59,8 @@ class FinetuneRecipe(Config):
     train: Url
     test: Url
     shift: dict[Name, Url] = Field(default_factory=dict)
-    label: str = "json.group"
+    label: str | None = "json.group"
+    mask: Mask | None = None
     labels: Labels
     mode: Annotated[Config, MODES]
 
@@ -67,6 +70,11 @@ class FinetuneRecipe(Config):
             raise ValueError("give either checkpoint, or random with a tower and a size")
         if self.train in self.sets.values():
             raise ValueError("train is a test set as well: its labels would be known")
+        dense = MODES.kind_of(self.mode) == "dense"
+        if dense != (self.mask is not None):
+            raise ValueError("mode dense and mask need each other; for drawings on white: mask: {}")
+        if self.label is None and (self.mask is None or self.mask.member is None):
+            raise ValueError("label: None is for masks that a member holds: set mask.member")
         if TEST in self.shift:
             raise ValueError(f"shift: '{TEST}' is the name of the test set; choose another one")
         return self

@@ -29,6 +29,7 @@ class Task:
         seed: Of order and augmentation.
         device: Where to compute.
         progress: Called with steps done, and of how many.
+        classes: Names of the numbers in masks; none where there are no masks.
     """
 
     tower: nn.Module
@@ -36,6 +37,7 @@ class Task:
     seed: int
     device: torch.device
     progress: Callable[[int, int], None]
+    classes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Labelled:

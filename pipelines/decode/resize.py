@@ -26,11 +26,8 @@ def square(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], aspect: flo
         out: Where to; contiguous. [S, S, 3] uint8
         aspect: Width of a pixel over its height.
     """
-    height, width = image.shape[:2]
-    side = min(height, width * aspect)
-    rows, columns = max(1, round(side)), max(1, round(side / aspect))
-    top, left = (height - rows) // 2, (width - columns) // 2
-    crop = image[top : top + rows, left : left + columns]
+    crop = centre(image, aspect)
+    side = min(image.shape[0], image.shape[1] * aspect)
     size = len(out)
     if crop.shape == out.shape:
         out[:] = crop
@@ -44,6 +41,23 @@ def square(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], aspect: flo
         _resize(fine, out, cv2.INTER_AREA)
     else:
         _resize(crop, out, cv2.INTER_AREA)
+
+
+def centre(image: npt.NDArray[np.uint8], aspect: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Crop the centre to a square.
+
+    Args:
+        image: [H, W, ...] uint8
+        aspect: Width of a pixel over its height.
+
+    Returns:
+        A view of it.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width * aspect)
+    rows, columns = max(1, round(side)), max(1, round(side / aspect))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
 
 
 def _resize(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8], method: int) -> None:

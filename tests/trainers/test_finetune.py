@@ -115,3 +115,46 @@ def test_nothing_is_written_where_something_is_missing(tars: Path) -> None:
             finetune(recipe_of(tars, **changes), str(tars / "out"), CPU)
         assert "\n" not in str(caught.value)
     assert not (tars / "out").exists()
+
+
+def masked(number: int) -> dict[str, bytes]:
+    """A picture whose left half is of one of two colours, and its mask."""
+    mask = np.full((16, 16), 2, np.uint8)
+    mask[:, :8] = number % 2
+    colours = np.array([[200, 0, 0], [0, 200, 0], [10, 10, 10]], np.uint8)
+    members = {}
+    for extension, array in (("jpg", colours[mask]), ("mask.png", mask)):
+        sink = io.BytesIO()
+        Image.fromarray(array).save(sink, "PNG")
+        members[extension] = sink.getvalue()
+    return members
+
+
+DENSE = {"kind": "dense", "head_epochs": 2, "epochs": 1, "batch": 6}
+
+
+def test_masks_of_members_are_learned_without_labels(tmp_path: Path, make_tar) -> None:
+    for name, count in {"train": 12, "test": 6, "shift": 4}.items():
+        make_tar(tmp_path / f"{name}.tar", {f"{n:03}": masked(n) for n in range(count)})
+    mask = {"member": "mask.png", "classes": ["red", "green", "dark"]}
+    recipe = recipe_of(tmp_path, mask=mask, mode=DENSE, labels={"fraction": 0.5})
+    recipe = validate(FinetuneRecipe, {**recipe.model_dump(mode="json"), "label": None}, "few")
+    result = finetune(recipe, str(tmp_path / "out"), CPU)
+    assert result.classes == ("red", "green", "dark")
+    assert result.labels["dark"] == 6
+    assert result.labels["red"] + result.labels["green"] == 6
+    assert {score.outcome.headline for score in result.scores} == {"mean_iou"}
+    weights = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert weights["head.weight"].shape[0] == 3
+
+
+def test_a_sample_without_its_mask_is_one_line_with_the_nearest_member(tars: Path) -> None:
+    mask = {"member": "mask.png", "classes": ["red"]}
+    with pytest.raises(DataError, match=r"is readable; .*no member 'mask\.png'; valid: json, png"):
+        finetune(recipe_of(tars, mask=mask, mode=DENSE), str(tars / "out"), CPU)
+
+
+def test_drawings_on_white_are_segmented_by_their_label(tars: Path) -> None:
+    result = finetune(recipe_of(tars, mask={}, mode=DENSE), str(tars / "out"), CPU)
+    assert result.classes == ("background", "group 0", "group 1", "group 2")
+    assert [result.labels[name] for name in result.classes[1:]] == [4, 4, 4]

@@ -30,6 +30,9 @@ def test_every_shipped_recipe_is_valid_and_says_what_it_scored(name: str) -> Non
         ("test=eagleray://emoji/emoji-train-*.tar", "its labels would be known"),
         ("shift={test: x.tar}", "choose another one"),
         ("modes=1", "modes: unknown key; did you mean 'mode'"),
+        ("mask={}", "mode dense and mask need each other"),
+        ("mode={kind: dense}", "mode dense and mask need each other"),
+        ("label=null", "masks that a member holds: set mask.member"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_path(assignment: str, message: str) -> None:

@@ -98,11 +98,13 @@ class EvaluationData:
         keys: Key of each sample.
         images: [N, H, W, 3] uint8.
         texts: Text fields by name, N strings each.
+        masks: A class for each pixel, where they were asked for. [N, H, W] uint8
     """
 
     keys: Sequence[str]
     images: npt.NDArray[np.uint8]
     texts: Mapping[str, Sequence[str]]
+    masks: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

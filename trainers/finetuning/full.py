@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -13,19 +13,16 @@ from torch import Tensor
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.none import Nothing
-from pipelines.core import ConfigError, UserError
 from pipelines.core.batch import Batch
-from pipelines.core.randomness import sample_keys, uniform
 from pipelines.views import normalise, pixels
 from trainers.classifier import Classifier, Network, interpolate, with_layer_decay
 from trainers.core.engine import OptimizerConfig
+from trainers.epochs import train_epochs
 from trainers.evaluations.linear_probe import Candidates, learn
 from trainers.finetune_task import Learned, Score, Task, outputs
 from trainers.labels import labelled_outcome
-from trainers.schedule import learning_rate
-from trainers.torch_engine import TorchEngine
 
-_ORDER, _AUGMENTATION = 1, 16  # streams of random numbers
+_AUGMENTATION = 16  # stream of random numbers
 
 
 class Full:
@@ -80,44 +77,18 @@ class Full:
         return Learned(tuple(scores), end)
 
     def _train(self, network: Network, task: Task) -> None:
-        c, count = self.config, len(task.labelled.reference)
-        total = c.epochs * count
-        if c.optimizer.warmup >= total:
-            raise ConfigError(
-                f"mode.optimizer.warmup: {c.optimizer.warmup} of {total} pictures in all epochs; "
-                "lower it, or train for more epochs"
-            )
-        classifier = Classifier(network)
+        c, classifier = self.config, Classifier(network)
         optimizer = with_layer_decay(classifier, c.optimizer, c.layer_decay)
-        engine = TorchEngine(classifier, optimizer, task.device)
-        steps, seen = -(-count // c.batch), 0
-        for epoch in range(c.epochs):
-            losses = []
-            for step, batch in enumerate(self._batches(task, epoch, steps), 1):
-                network.train()
-                seen += len(batch)
-                rate = learning_rate(c.optimizer, seen, total)
-                losses.append(engine.step(batch, rate).output.loss.detach())
-                task.progress(epoch * steps + step, c.epochs * steps)
-            if not bool(torch.stack(losses).isfinite().all()):
-                raise UserError(
-                    f"the loss is not finite in epoch {epoch + 1}; lower "
-                    "mode.optimizer.learning_rate, or add a warm-up"
-                )
-        classifier.load_state_dict(engine.weights())
+        train_epochs(classifier, optimizer, partial(self._batch, task), task, c.epochs, c.batch)
 
-    def _batches(self, task: Task, epoch: int, steps: int) -> Iterator[Batch]:
+    def _batch(self, task: Task, some: Tensor, keys: Tensor) -> Batch:
         augment = AUGMENTATIONS.build(self.config.augmentation)
         labelled = task.labelled
-        numbers = torch.arange(len(labelled.reference))
-        keys = sample_keys(task.seed, torch.full_like(numbers, epoch), numbers)
-        order = uniform(keys, _ORDER, 1)[:, 0].argsort(stable=True)
-        for some in order.tensor_split(steps):
-            stored = torch.from_numpy(np.ascontiguousarray(labelled.reference.images[some.numpy()]))
-            mine = keys[some].to(task.device)
-            image = normalise(augment(pixels(stored.to(task.device)), mine, _AUGMENTATION))
-            label = labelled.reference_labels[some].to(task.device)
-            yield Batch(some, mine, {"image": image, "label": label})
+        stored = torch.from_numpy(np.ascontiguousarray(labelled.reference.images[some.numpy()]))
+        mine = keys.to(task.device)
+        image = normalise(augment(pixels(stored.to(task.device)), mine, _AUGMENTATION))
+        label = labelled.reference_labels[some].to(task.device)
+        return Batch(some, mine, {"image": image, "label": label})
 
 
 def _copy(network: Network) -> dict[str, Tensor]:

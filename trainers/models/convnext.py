@@ -46,3 +46,9 @@ class ConvNext(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self._model(images).pooler_output
         return features
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of places, before they are pooled. [B, 3, H, W] -> [B, D, h, w]."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        places: Tensor = self._model(images).last_hidden_state
+        return places

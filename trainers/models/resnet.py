@@ -52,9 +52,14 @@ class Resnet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""
+        places = self.grid(images)
+        return places.mean((2, 3)) if self._pooling == "mean" else places.flatten(1)
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of places, before they are pooled. [B, 3, H, W] -> [B, D, h, w]."""
         images = images.contiguous(memory_format=torch.channels_last)
         places: Tensor = self._model(images).last_hidden_state
-        return places.mean((2, 3)) if self._pooling == "mean" else places.flatten(1)
+        return places
 
 
 def _replace_norms(module: nn.Module) -> None:

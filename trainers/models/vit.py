@@ -38,7 +38,7 @@ class Vit(nn.Module):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self._token, self._pooling = config.width, config.pooling
+        self._token, self._patch, self._pooling = config.width, config.patch, config.pooling
         count = (surroundings.size // config.patch) ** 2
         self.width = config.width * (count if config.pooling == "flat" else 1)
         self._model = ViTModel(
@@ -62,9 +62,17 @@ class Vit(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features. [B, 3, H, W] -> [B, width]."""
-        tokens: Tensor = self._model(images).last_hidden_state
-        patches = tokens[:, 1:]
+        patches = self._patches(images)
         return patches.mean(1) if self._pooling == "mean" else patches.flatten(1)
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of patches. [B, 3, H, W] -> [B, D, h, w]."""
+        patches = self._patches(images).transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], images.shape[2] // self._patch, -1)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self._model(images).last_hidden_state
+        return tokens[:, 1:]
 
     def tokens(self, images: Tensor, kept: Tensor) -> Tensor:
         """Run on some patches only, without their mean.

@@ -88,6 +88,11 @@ class VitRegisters(nn.Module):
         tokens = self.tokens(images)
         return tokens.image if self._pooling == "class" else tokens.patches.flatten(1)
 
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of patches. [B, 3, H, W] -> [B, D, h, w]."""
+        patches = self.tokens(images).patches.transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], images.shape[2] // self.patch, -1)
+
     def tokens(self, images: Tensor, masked: Tensor | None = None) -> Tokens:
         """All tokens after the last layer.
 

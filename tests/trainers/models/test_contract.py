@@ -74,6 +74,21 @@ def test_training_mode_draws_no_random_numbers(kind: str) -> None:
     torch.testing.assert_close(tower(inputs(tower)), tower(inputs(tower)))
 
 
+@pytest.mark.parametrize("kind", ["vit", "vit_registers", "resnet", "convnext"])
+def test_features_of_places_lie_as_in_the_image(kind: str) -> None:
+    tower = build(kind).eval()
+    images = inputs(tower)
+    places = tower.grid(images)
+    side = places.shape[2]
+    assert places.shape[0] == 4
+    assert places.shape[2:] == (side, side)
+    # What changes in a corner of the picture changes that corner's features most.
+    changed = images.clone()
+    changed[:, :, -4:, :4] += 1
+    moved = (tower.grid(changed) - places).square().sum(1)
+    assert (moved.flatten(1).argmax(1) == (side - 1) * side).all()
+
+
 @every
 def test_every_parameter_gets_a_gradient(kind: str) -> None:
     tower = build(kind)

@@ -1,0 +1,57 @@
+"""Masks: a class for each pixel."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipelines.decode.errors import SampleError, reading
+from pipelines.decode.image import check_pixels
+from pipelines.decode.resize import centre
+
+UNCOUNTED = 255
+"""Number of pixels that are of no class and do not count, as in PASCAL VOC."""
+
+
+def decode_mask(data: bytes, size: int) -> npt.NDArray[np.uint8]:
+    """Decode a mask, cut as ``decode_image`` cuts the picture, without new numbers in between.
+
+    Args:
+        data: A PNG of 8 bits, grey or with a palette, whose numbers are classes.
+        size: Side of the square, in pixels.
+
+    Returns:
+        Numbers. [size, size] uint8
+
+    Raises:
+        SampleError: Not a PNG, of another kind, or too large.
+    """
+    with reading("mask"):
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        check_pixels(image.width, image.height)
+        if image.mode not in ("L", "P"):
+            raise SampleError(f"a mask of mode {image.mode}; it must be grey or have a palette")
+        numbers = centre(np.asarray(image, dtype=np.uint8))
+        nearest = cv2.INTER_NEAREST_EXACT
+        return np.asarray(cv2.resize(numbers, (size, size), interpolation=nearest), np.uint8)
+
+
+def figures(
+    images: npt.NDArray[np.uint8], classes: npt.NDArray[np.int64], white: int
+) -> npt.NDArray[np.uint8]:
+    """Masks of drawings on white: what is not white is of the drawing's class.
+
+    Args:
+        images: [N, H, W, 3] uint8
+        classes: Of each drawing, from 1 on; 0 is the background. [N]
+        white: From which value of all three channels on a pixel is background.
+
+    Returns:
+        [N, H, W] uint8
+    """
+    shown = (images < white).any(3)
+    return np.where(shown, classes[:, None, None], 0).astype(np.uint8)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.decode.errors import SampleError
+from pipelines.decode.mask import decode_mask, figures
+
+
+def png(numbers: np.ndarray, mode: str = "L", format: str = "PNG") -> bytes:
+    image = Image.fromarray(numbers.astype(np.uint8))
+    if mode == "P":
+        image.putpalette([7 * n % 256 for n in range(768)])
+    elif mode != "L":
+        image = image.convert(mode)
+    sink = io.BytesIO()
+    image.save(sink, format)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_numbers_are_kept_and_the_centre_is_cut(mode):
+    numbers = np.arange(6)[:, None] * np.ones((1, 10), int)
+    numbers[:, :2] = numbers[:, -2:] = 255
+    assert np.array_equal(decode_mask(png(numbers, mode), 6), numbers[:, 2:8])
+
+
+@pytest.mark.parametrize("size", [3, 5, 12, 17])
+def test_another_size_makes_no_new_numbers(size):
+    numbers = np.where(np.arange(8)[:, None] < 4, 3, 200) * np.ones((1, 8), int)
+    found = decode_mask(png(numbers), size)
+    assert found.shape == (size, size)
+    assert set(np.unique(found)) == {3, 200}
+    assert (found[0] == 3).all()
+    assert (found[-1] == 200).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"broken", png(np.zeros((4, 4)), format="BMP")])
+def test_what_is_no_mask_is_refused(data):
+    with pytest.raises(SampleError, match="not a readable mask"):
+        decode_mask(data, 4)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "1"])
+def test_pictures_in_colour_are_no_masks(mode):
+    with pytest.raises(SampleError, match=f"a mask of mode {mode}"):
+        decode_mask(png(np.zeros((4, 4)), mode), 4)
+
+
+def test_figures_on_white_are_of_their_class():
+    images = np.full((2, 2, 2, 3), 255, np.uint8)
+    images[0, 0, 0] = (255, 255, 200)
+    images[1, 1, 1] = (250, 250, 250)
+    found = figures(images, np.array([3, 4]), 245)
+    assert found.tolist() == [[[3, 0], [0, 0]], [[0, 0], [0, 0]]]

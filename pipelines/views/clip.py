@@ -71,7 +71,9 @@ class ClipView(View):
         """
         self.check(decoded)
         count = self.frames or decoded
-        stride = torch.tensor(self.strides, device=keys.device)[self.drawn_strides(keys)]
+        drawn = self.drawn_strides(keys)
+        # Not a tensor of all strides: to send one to a GPU would wait for it.
+        stride = torch.stack([(drawn == n) * s for n, s in enumerate(self.strides)]).sum(0)
         free = decoded - stride * (count - 1)
         start = integers(keys, _START + self.stream, free)
         return start[:, None] + stride[:, None] * torch.arange(count, device=keys.device)

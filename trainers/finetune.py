@@ -40,6 +40,7 @@ class FinetuneResult(Config):
         samples: That the checkpoint was pretrained on.
         classes: Names, in the order of the head's outputs.
         labels: How many labels of each class were known; with masks, pictures that show it.
+        pictures: How many pictures had labels.
         scores: Of every stage on every set; ``alpha`` 0 is before fine-tuning and 1 after it.
         seconds: Of the whole.
     """
@@ -51,6 +52,7 @@ class FinetuneResult(Config):
     samples: int
     classes: tuple[str, ...]
     labels: Mapping[str, int]
+    pictures: int
     scores: tuple[Score, ...]
     seconds: float
 
@@ -151,6 +153,7 @@ def _result(
         samples=commit.samples if commit else 0,
         classes=classes,
         labels={name: counts[place] for place, name in enumerate(classes)},
+        pictures=len(task.labelled.reference),
         scores=learned.scores,
         seconds=seconds,
     )

@@ -42,7 +42,7 @@ def command(
 
 def _show(result: FinetuneResult) -> None:
     origin = f"{result.samples:,} samples" if result.checkpoint else "initial weights"
-    known = f"{sum(result.labels.values()):,} labels of {len(result.classes)} classes"
+    known = f"{result.pictures:,} pictures with labels, {len(result.classes)} classes"
     table = Table(box=None, pad_edge=False, title=f"{known}, {origin}", title_justify="left")
     table.add_column(result.scores[0].outcome.headline.replace("_", " "))
     names = list(dict.fromkeys(score.dataset for score in result.scores))

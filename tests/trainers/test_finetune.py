@@ -63,6 +63,7 @@ def test_recipe_results_and_weights_are_filed(tars: Path) -> None:
     assert result.classes == ("group 0", "group 1", "group 2")
     assert result.labels == dict.fromkeys(result.classes, 4)
     assert (result.mode, result.checkpoint, result.samples) == ("full", None, 0)
+    assert result.pictures == 12
     examples = {score.dataset: score.outcome.examples for score in result.scores}
     assert examples == {"test": 12, "dark": 9}
 
@@ -141,7 +142,7 @@ def test_masks_of_members_are_learned_without_labels(tmp_path: Path, make_tar) -
     recipe = validate(FinetuneRecipe, {**recipe.model_dump(mode="json"), "label": None}, "few")
     result = finetune(recipe, str(tmp_path / "out"), CPU)
     assert result.classes == ("red", "green", "dark")
-    assert result.labels["dark"] == 6
+    assert result.labels["dark"] == result.pictures == 6
     assert result.labels["red"] + result.labels["green"] == 6
     assert {score.outcome.headline for score in result.scores} == {"mean_iou"}
     weights = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")

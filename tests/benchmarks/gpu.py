@@ -54,7 +54,7 @@ def eagleray(*words: str) -> Found:
 
 def tests() -> str:
     """Run what is marked ``gpu``; the last line that pytest prints."""
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=0", "tests"]
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "--durations=0", "tests"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     counts = [line for line in done.stdout.splitlines() if " in " in line and "=" not in line[:3]]
     return f"exit status {done.returncode}" + (f"; {counts[-1]}" if counts else "")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from trainers.core.engine import Engine
 
 _FIRST = 8  # samples of the first trial, at least; each further one has twice as many
-_LONG = 1.0  # seconds of a step after which no larger trial is made
+_LONG = 1.0  # seconds of a step after which no larger trial is made, if there are two
 _ROUNDS = 5  # of timing the two largest trials, in turns: a machine's other work comes and goes
 _BUDGET = 1.5  # seconds of a round
 _TABLES = 3  # batches of the real data that trials go round in
@@ -177,7 +177,8 @@ class _Runs:
             self._steps(batch, 2)
             took = self._steps(batch, 1)
             peaks[batch] = _peak()
-            if batch == local or took > _LONG:
+            # Two at least: what a sample's activations take is told by their difference.
+            if batch == local or (took > _LONG and len(peaks) > 1):
                 break
             batch = min(2 * batch, local)
         seconds: dict[int, list[float]] = {batch: [] for batch in list(peaks)[-2:]}

@@ -25,6 +25,4 @@ def change(
     Returns:
         Images in [0, 1]. [B, 3, H, W]
     """
-    if images.device.type == "cpu":
-        return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))
-    return colour.mix(geometry.planes(images, maps, fill), matrix, offset)
+    return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))

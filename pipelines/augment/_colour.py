@@ -67,17 +67,16 @@ def _then(state: tuple[Tensor, Tensor], mixing: Tensor) -> tuple[Tensor, Tensor]
 def recolour(images: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
     """Apply a composition. [B, 3, H, W] -> [B, 3, H, W], in [0, 1]."""
     matrix, offset = state
+    if images.device.type != "cpu":
+        return _mix(images, matrix, offset)
     flat = torch.baddbmm(offset[:, :, None], matrix, images.flatten(2))
     return flat.clamp_(0, 1).view(images.shape)
 
 
-def mix(planes: list[Tensor], matrix: Tensor, offset: Tensor) -> Tensor:
-    """The same of channels [B, H, W], without a product of matrices: see ``planes``."""
-    mixed = []
-    for made in range(3):
-        parts = [matrix[:, made, c, None, None] * plane for c, plane in enumerate(planes)]
-        mixed.append((functools.reduce(torch.add, parts) + offset[:, made, None, None]).clamp(0, 1))
-    return torch.stack(mixed, 1)
+def _mix(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """The same without a product of matrices, which would have to be kept."""
+    terms = [matrix[:, :, c, None, None] * images[:, None, c] for c in range(3)]
+    return (terms[0] + terms[1] + terms[2] + offset[:, :, None, None]).clamp(0, 1)
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int = 4) -> Tensor:

@@ -47,33 +47,6 @@ def resample(images: Tensor, maps: Tensor, fill: float | None) -> Tensor:
     return moved + fill
 
 
-def planes(images: Tensor, maps: Tensor, fill: float | None) -> list[Tensor]:
-    """What ``resample`` returns, channel by channel: for a GPU, where it is compiled.
-
-    A pixel's place is computed once for its channels, and nothing but the result is kept.
-    """
-    height, width = images.shape[2:]
-    grid = _grid(maps, height, width)
-    x, y = ((grid[..., 0] + 1) * width - 1) / 2, ((grid[..., 1] + 1) * height - 1) / 2
-    if fill is None:
-        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    left, top = x.floor(), y.floor()
-    right, low = x - left, y - top
-    sample = torch.arange(len(images), device=images.device)[:, None, None]
-    found: list[Tensor] = []
-    for down, along in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        row, column = top + down, left + along
-        share = (low if down else 1 - low) * (right if along else 1 - right)
-        if fill is not None:
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            share = share * inside
-        row = row.clamp(0, height - 1).to(torch.int32)
-        place = row * width + column.clamp(0, width - 1).to(torch.int32)
-        parts = [share * (c.flatten(1)[sample, place] - (fill or 0)) for c in images.unbind(1)]
-        found = [a + b for a, b in zip(found, parts, strict=True)] if found else parts
-    return [plane + (fill or 0) for plane in found]
-
-
 def _grid(maps: Tensor, height: int, width: int) -> Tensor:
     """What ``affine_grid`` returns, several times faster on the CPU: [B, H, W, 2].
 

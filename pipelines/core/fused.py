@@ -47,8 +47,6 @@ def _compiled(work: Callable[..., Any]) -> Callable[..., Any]:
     whole: dict[str, Any] = {
         "realize_reads_threshold": _WHOLE,
         "realize_opcount_threshold": _WHOLE,
-        "realize_acc_reads_threshold": _WHOLE,
-        "assert_indirect_indexing": False,  # places are cut off at the borders
     }
     return torch.compile(work, dynamic=False, options=whole)
 

@@ -190,7 +190,7 @@ def test_a_blur_of_all_one_axis_after_the_other_is_that_of_the_chosen(radius):
 def test_mixing_without_a_product_of_matrices_is_the_same():
     state = colour.hue(colour.identity(6, CPU), torch.linspace(0, 1, 6))
     state = colour.brightness(state, torch.linspace(0.5, 1.5, 6))
-    close(colour.mix(list(images().unbind(1)), *state), colour.recolour(images(), state))
+    close(colour._mix(images(), *state), colour.recolour(images(), state))
 
 
 def test_what_is_not_blurred_stays_bit_for_bit_and_the_given_is_left_alone():

@@ -114,6 +114,11 @@ def with_layer_decay(
     return optimizer.model_copy(update={"rates": rates})
 
 
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers as they are now; later training leaves them alone."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
 def interpolate(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:

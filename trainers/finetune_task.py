@@ -61,6 +61,11 @@ class Score(Config):
     outcome: Outcome
 
 
+def stage_of(alpha: float) -> str:
+    """Name of the model whose weights are this share of the fine-tuned ones."""
+    return {0.0: "probe", 1.0: "fine-tuned"}.get(alpha, f"ensemble {alpha:g}")
+
+
 @dataclass(frozen=True)
 class Learned:
     """Scores of every stage on every set, and tensors by name to keep."""

@@ -112,7 +112,10 @@ def step(
     recipe: Annotated[str, typer.Argument(help="Recipe: a shipped one's name, or a file.")],
     profile_name: ProfileName = "laptop",
     steps: Annotated[
-        int, typer.Option("--steps", help="Of a measurement; the first third is not on the clock.")
+        int,
+        typer.Option(
+            "--steps", help="Of a measurement; the first third is not on the clock.", min=2
+        ),
     ] = 60,
     rounds: Annotated[int, typer.Option("--rounds", help="Measurements of each.", min=1)] = 3,
     overrides: Set = None,

@@ -15,10 +15,10 @@ from pipelines import core
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import uniform
 from pipelines.views import normalise, pixels
-from trainers.classifier import Classifier, interpolate, with_layer_decay
+from trainers.classifier import Classifier, copied, interpolate, with_layer_decay
 from trainers.core.engine import OptimizerConfig
 from trainers.epochs import train_epochs
-from trainers.finetune_task import Learned, Score, Task
+from trainers.finetune_task import Learned, Score, Task, stage_of
 from trainers.segmentation import (
     DenseNetwork,
     Masks,
@@ -80,14 +80,14 @@ class Dense:
         # A rate that falls to nothing, no decay: the head is convex in its weights.
         head = OptimizerConfig(learning_rate=c.head_rate, weight_decay=0.0, clip=0.0)
         self._train(network, head, task, c.head_epochs)
-        start = _copy(network)
+        start = copied(network)
         if not c.epochs:
             return Learned(tuple(self._scores(network, task, masks, 0.0)), start)
         for parameter in learns:
             parameter.requires_grad_(True)
         optimizer = with_layer_decay(Classifier(network), c.optimizer, c.layer_decay)
         self._train(network, optimizer, task, c.epochs)
-        end = _copy(network)
+        end = copied(network)
         scores: list[Score] = []
         for alpha in sorted({0.0, *c.ensemble, 1.0}):
             network.load_state_dict(interpolate(start, end, alpha))
@@ -115,7 +115,7 @@ class Dense:
     def _scores(
         self, network: DenseNetwork, task: Task, masks: Masks, alpha: float
     ) -> Iterator[Score]:
-        stage = {0.0: "probe", 1.0: "fine-tuned"}.get(alpha, f"ensemble {alpha:g}")
+        stage = stage_of(alpha)
         frequent = _frequent(task)
         for name, labelled in task.sets.items():
             images, count = labelled.test.images, len(task.classes)
@@ -129,7 +129,3 @@ def _frequent(task: Task) -> int:
     numbers = np.zeros(0, np.uint8) if masks is None else masks.ravel()
     counts = np.bincount(numbers, minlength=len(task.classes))
     return int(counts[: len(task.classes)].argmax())
-
-
-def _copy(network: DenseNetwork) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}

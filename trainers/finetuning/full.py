@@ -15,11 +15,11 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
 from pipelines.views import normalise, pixels
-from trainers.classifier import Classifier, Network, interpolate, with_layer_decay
+from trainers.classifier import Classifier, Network, copied, interpolate, with_layer_decay
 from trainers.core.engine import OptimizerConfig
 from trainers.epochs import train_epochs
 from trainers.evaluations.linear_probe import Candidates, learn
-from trainers.finetune_task import Learned, Score, Task, outputs
+from trainers.finetune_task import Learned, Score, Task, outputs, stage_of
 from trainers.labels import labelled_outcome
 
 _AUGMENTATION = 16  # stream of random numbers
@@ -57,6 +57,7 @@ class Full:
 
     def __init__(self, config: Config):
         self.config = config
+        self._augment = AUGMENTATIONS.build(config.augmentation)
 
     def run(self, task: Task) -> Learned:
         """Fit the probe, train from there, and score what lies between.
@@ -67,9 +68,9 @@ class Full:
         images = task.labelled.reference.images
         probe = learn(outputs(task.tower, images, task.device), task.labelled, self.config.l2)
         network = Network(task.tower, probe.head()).to(task.device)
-        start = _copy(network)
+        start = copied(network)
         self._train(network, task)
-        end = _copy(network)
+        end = copied(network)
         scores = []
         for alpha in sorted({0.0, *self.config.ensemble, 1.0}):
             network.load_state_dict(interpolate(start, end, alpha))
@@ -82,21 +83,16 @@ class Full:
         train_epochs(classifier, optimizer, partial(self._batch, task), task, c.epochs, c.batch)
 
     def _batch(self, task: Task, some: Tensor, keys: Tensor) -> Batch:
-        augment = AUGMENTATIONS.build(self.config.augmentation)
         labelled = task.labelled
         stored = torch.from_numpy(np.ascontiguousarray(labelled.reference.images[some.numpy()]))
         mine = keys.to(task.device)
-        image = normalise(augment(pixels(stored.to(task.device)), mine, _AUGMENTATION))
+        image = normalise(self._augment(pixels(stored.to(task.device)), mine, _AUGMENTATION))
         label = labelled.reference_labels[some].to(task.device)
         return Batch(some, mine, {"image": image, "label": label})
 
 
-def _copy(network: Network) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
 def _scores(network: Network, task: Task, alpha: float) -> list[Score]:
-    stage = {0.0: "probe", 1.0: "fine-tuned"}.get(alpha, f"ensemble {alpha:g}")
+    stage = stage_of(alpha)
     scores = []
     for name, labelled in task.sets.items():
         answers = outputs(network, labelled.test.images, task.device).argmax(1)

@@ -77,7 +77,7 @@ def compile_parts(module: nn.Module, device: torch.device) -> None:
 
 def _compiled(module: nn.Module) -> Iterator[nn.Module]:
     for part in module.children():
-        members = part if isinstance(part, nn.Sequential | nn.ModuleList) else ()
+        members = part if isinstance(part, nn.Sequential) else ()
         found = list(blocks(nn.ModuleDict({"part": part})))
         if found:
             yield from found

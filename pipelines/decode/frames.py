@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,8 @@ class Frames:
 
     def _timed(self, known: float | None, skip: int) -> Iterator[tuple[float, Any]]:
         """Frames with times; one without follows the frame before it."""
+        video = self._stream.type == "video"
+        each = float(1 / self._stream.average_rate) if video and self._stream.average_rate else 0.0
         rest = islice(packets(self._container, self._stream), skip, None)
         decoded = (frame for packet in rest for frame in packet.decode())
         clock = _Clock()
@@ -109,17 +112,16 @@ class Frames:
             if count == self._most:
                 raise SampleError(f"more than {self._most} frames to decode for one window")
             ticks = clock.ticks(frame)
-            time = known if ticks is None else float(ticks * frame.time_base)
+            time = known if ticks is None else _seconds(ticks, frame.time_base)
             if time is None or frame.is_corrupt:  # as the first after a seek may be
                 continue
             yield time, frame
-            known = time + self._length(frame)
+            known = time + (each if video else frame.samples / frame.sample_rate)
         self.end = self._first if known is None else known
 
-    def _length(self, frame: Any) -> float:
-        if self._stream.type == "audio":
-            return float(frame.samples / frame.sample_rate)
-        return float(1 / self._stream.average_rate) if self._stream.average_rate else 0.0
+
+def _seconds(ticks: int, unit: Fraction) -> float:
+    return ticks * unit.numerator / unit.denominator  # a product of fractions takes ten times that
 
 
 class _Clock:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,18 +17,31 @@ from pipelines.core import Family
 from pipelines.core.recent import Recent
 from pipelines.core.source import Fault, Part, RawSample, Source
 from pipelines.shards.url import Url
-from pipelines.sprites.cast import draw_cast
+from pipelines.sprites.cast import Cast, draw_cast
 from pipelines.sprites.cutouts import Cutout, cut_out
 from pipelines.sprites.draw import draw_frames, draw_ground, plant_keyframes
 from pipelines.sprites.encode import Codec, encode_clip
+from pipelines.sprites.physics import simulate
 from pipelines.sprites.sound import make_sound
 from pipelines.sprites.words import caption, labels
-from pipelines.sprites.world import simulate
+from pipelines.sprites.world import Motion
 
 _TRIES = 64  # pictures drawn for one sprite
+_TOGETHER = 256
+_STEPS = 1 << 16  # frames times sprites: of each there are at most 120 steps
 
 # Of the process and not of a source, which every read task unpickles anew.
-_CUTOUTS: Recent[Cutout | None] = Recent(32 << 20, lambda c: c.pixels.nbytes if c else 64)
+_CUTOUTS: Recent[Cutout | None] = Recent(64 << 20, lambda c: c.pixels.nbytes if c else 64)
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A film of which it is drawn who plays in it, from a generator that draws the rest."""
+
+    key: str
+    random: np.random.Generator
+    cast: Cast
+    sprites: list[Cutout | None]
 
 
 class Sprites:
@@ -74,7 +89,7 @@ class Sprites:
     def digest(self) -> str:
         """The config and the pictures are the content, wherever the pictures are."""
         config = self._config.model_dump_json(exclude={"pictures"})
-        return f"sprites-{config}-{self._pictures.digest}"
+        return f"sprites2-{config}-{self._pictures.digest}"
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -93,18 +108,35 @@ class Sprites:
 
     def read(self, samples: npt.NDArray[np.int64]) -> Iterator[RawSample]:
         """Make samples by number."""
-        return (self._make(int(sample)) for sample in samples)
+        numbers = iter(samples.tolist())
+        while some := list(itertools.islice(numbers, self._together)):
+            yield from self._make(some)
 
-    def _make(self, sample: int) -> RawSample:
-        config, key = self._config, f"{sample:08d}"
-        random = np.random.default_rng((config.seed, sample))
-        cast = draw_cast(random, config.frames / config.fps, config.sprites)
-        sprites = [self._sprite(random) for _ in cast.bodies]
-        found = [sprite for sprite in sprites if sprite is not None]
-        if len(found) < len(sprites):
+    @property
+    def _together(self) -> int:
+        """Films whose motion is simulated at once: what a few MB hold."""
+        config = self._config
+        return max(1, min(_TOGETHER, _STEPS // (config.frames * config.sprites)))
+
+    def _make(self, samples: list[int]) -> Iterator[RawSample]:
+        films = [self._begin(sample) for sample in samples]
+        worlds = [(film.cast.scene, film.cast.bodies) for film in films]
+        motions = simulate(worlds, self._config.frames, self._config.fps)
+        for film, motion in zip(films, motions, strict=True):
+            yield self._finish(film, motion)
+
+    def _begin(self, sample: int) -> _Film:
+        random = np.random.default_rng((self._config.seed, sample))
+        seconds = self._config.frames / self._config.fps
+        cast = draw_cast(random, seconds, self._config.sprites)
+        return _Film(f"{sample:08d}", random, cast, [self._sprite(random) for _ in cast.bodies])
+
+    def _finish(self, film: _Film, motion: Motion) -> RawSample:
+        config, random, cast = self._config, film.random, film.cast
+        found = [sprite for sprite in film.sprites if sprite is not None]
+        if len(found) < len(film.sprites):
             reason = f"no sprite in {_TRIES} pictures of {config.pictures}; they must be on white"
-            return RawSample("sprites", key, {}, reason)
-        motion = simulate(cast.scene, cast.bodies, config.frames, config.fps)
+            return RawSample("sprites", film.key, {}, reason)
         radii = [body.radius for body in cast.bodies]
         pixels = [sprite.pixels for sprite in found]
         frames = draw_frames(draw_ground(random, config.size), pixels, radii, motion.shown)
@@ -116,7 +148,7 @@ class Sprites:
             "txt": caption(cast, found, motion).encode(),
             "json": json.dumps(labels(cast, found, motion)).encode(),
         }
-        return RawSample("sprites", key, members)
+        return RawSample("sprites", film.key, members)
 
     def _sprite(self, random: np.random.Generator) -> Cutout | None:
         """Draw pictures until one of them has a sprite."""

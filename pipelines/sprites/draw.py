@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -46,12 +45,10 @@ def draw_frames(
         Frames. [T, S, S, 3] uint8
     """
     size = len(ground)
-    frames = np.repeat(ground[None], len(places), axis=0)
+    frames = np.repeat(ground[None].astype(np.float32), len(places), axis=0)
     for number, (sprite, radius) in enumerate(zip(sprites, radii, strict=True)):
-        scaled = _scaled(sprite, 2.0 * radius * size)
-        for frame, (x, y) in zip(frames, places[:, number] * size, strict=True):
-            _put(frame, scaled, x, y)
-    return frames
+        _put(frames, _scaled(sprite, 2.0 * radius * size), places[:, number] * size)
+    return (frames + 0.5).astype(np.uint8)
 
 
 def plant_keyframes(frames: Pixels) -> None:
@@ -74,21 +71,54 @@ def _scaled(sprite: Pixels, longest: float) -> npt.NDArray[np.float32]:
     factor = longest / max(height, width)
     target = max(1, round(width * factor)), max(1, round(height * factor))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(sprite, target, interpolation=method).astype(np.float32)
+    resized = cv2.resize(sprite, target, interpolation=method)
     return np.asarray(np.pad(resized, ((1, 1), (1, 1), (0, 0))), np.float32)
 
 
-def _put(frame: Pixels, sprite: npt.NDArray[np.float32], x: float, y: float) -> None:
-    """Draw a sprite, RGB times alpha and alpha, around a point in pixels."""
-    height, width = sprite.shape[:2]
-    left, top = x - width / 2.0, y - height / 2.0
-    column, row = math.floor(left), math.floor(top)
-    low_x, high_x = max(0, column), min(frame.shape[1], column + width)
-    low_y, high_y = max(0, row), min(frame.shape[0], row + height)
-    if low_x >= high_x or low_y >= high_y:
-        return
-    shift = np.array([[1, 0, left - column], [0, 1, top - row]], np.float32)
-    moved = cv2.warpAffine(sprite, shift, (width, height))
-    part = moved[low_y - row : high_y - row, low_x - column : high_x - column]
-    under = frame[low_y:high_y, low_x:high_x]
-    under[:] = under * (1.0 - part[..., 3:] / 255.0) + part[..., :3] + 0.5
+def _put(
+    frames: npt.NDArray[np.float32],
+    sprite: npt.NDArray[np.float32],
+    places: npt.NDArray[np.float64],
+) -> None:
+    """Draw a sprite, RGB times alpha and alpha, around a point of each frame.
+
+    Args:
+        frames: Changed in place. [T, S, S, 3] float32
+        sprite: [H, W, 4] float32
+        places: In pixels. [T, 2]
+    """
+    size = frames.shape[1]
+    extent = np.array(sprite.shape[1::-1])
+    corner = places - extent / 2.0
+    whole = np.floor(corner).astype(np.int64)
+    shown = np.flatnonzero(((whole < size) & (whole + extent > 0)).all(axis=1))
+    shifts = (corner - whole)[shown].astype(np.float32)
+    colours = _moved(sprite[..., :3], shifts)
+    kept = 1.0 - _moved(np.repeat(sprite[..., 3:] / 255.0, 3, axis=2), shifts)
+    low, high = np.maximum(0, whole), np.minimum(size, whole + extent)
+    boxes = np.concatenate([low, high, low - whole, high - whole], axis=1)[shown].tolist()
+    for frame, colour, keep, box in zip(shown, colours, kept, boxes, strict=True):
+        left, top, right, bottom, column, row, columns, rows = box
+        under = frames[frame, top:bottom, left:right]
+        under *= keep[row:rows, column:columns]
+        under += colour[row:rows, column:columns]
+
+
+def _moved(
+    sprite: npt.NDArray[np.float32], shifts: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Move a sprite by fractions of a pixel, to the right and down, by linear interpolation.
+
+    Args:
+        sprite: With a rim of zeros. [H, W, 3]
+        shifts: x and y, from 0 to 1. [K, 2]
+
+    Returns:
+        [K, H, W, 3]
+    """
+    x, y = shifts.T[..., None, None, None]
+    left = np.zeros_like(sprite)
+    left[:, 1:] = sprite[:, :-1]
+    moved = sprite + x * (left - sprite)
+    moved[:, 1:] += y * (moved[:, :-1] - moved[:, 1:])
+    return np.asarray(moved, np.float32)

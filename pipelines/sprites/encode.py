@@ -48,12 +48,14 @@ def encode_clip(
         film.height, film.width = frames.shape[1:3]
         film.pix_fmt = "rgb24" if codec == "raw" else "yuvj444p"
         track = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        each = Fraction(1, fps)
         for number, frame in enumerate(frames):
-            _mux(container, film, _picture(frame, codec), number, 1, fps)
+            _mux(container, film, _picture(frame, codec), number, 1, each)
         data = np.round(sound * 32767.0).astype("<i2")
+        each = Fraction(1, rate)
         for start in range(0, len(data), _PACKET):
             part = data[start : start + _PACKET]
-            _mux(container, track, part.tobytes(), start, len(part), rate)
+            _mux(container, track, part.tobytes(), start, len(part), each)
     return sink.getvalue()
 
 
@@ -64,12 +66,12 @@ def _picture(frame: npt.NDArray[np.uint8], codec: Codec) -> bytes:
 
 
 def _mux(
-    container: OutputContainer, stream: Stream, data: bytes, time: int, length: int, rate: int
+    container: OutputContainer, stream: Stream, data: bytes, time: int, length: int, unit: Fraction
 ) -> None:
     from av import Packet
 
     packet = Packet(data)
-    packet.stream, packet.time_base = stream, Fraction(1, rate)
+    packet.stream, packet.time_base = stream, unit
     packet.pts = packet.dts = time
     packet.duration = length
     packet.is_keyframe = True

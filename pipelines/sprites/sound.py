@@ -69,6 +69,7 @@ def _tone(pitch: float, count: int, rate: int) -> Samples:
 def _hum(speeds: npt.NDArray[np.float64], count: int, rate: int) -> Samples:
     """A tone whose pitch and loudness follow a speed. [N] float32."""
     speed = np.interp(np.arange(count) * (len(speeds) / count), np.arange(len(speeds)), speeds)
-    turns = np.cumsum(_HUM[0] + _HUM[1] * speed) / rate
-    loud = _HUM_LOUD * np.minimum(1.0, speed)
-    return np.asarray(loud * np.sin(2.0 * math.pi * turns), np.float32)
+    turns = np.cumsum((_HUM[0] + _HUM[1] * speed) / rate)
+    turns -= np.floor(turns)
+    loud = (_HUM_LOUD * np.minimum(1.0, speed)).astype(np.float32)
+    return np.asarray(loud * np.sin(np.float32(2.0 * math.pi) * turns.astype(np.float32)))

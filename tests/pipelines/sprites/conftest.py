@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.sprites.cast import Cast, draw_cast
-from pipelines.sprites.world import Motion, simulate
+from pipelines.sprites.physics import simulate
+from pipelines.sprites.world import Motion
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,7 @@ def play() -> Callable[..., tuple[Cast, Motion]]:
         cast = draw_cast(random, frames / fps, most)
         while scene not in ("", cast.scene.name):
             cast = draw_cast(random, frames / fps, most)
-        return cast, simulate(cast.scene, cast.bodies, frames, fps)
+        (motion,) = simulate([(cast.scene, cast.bodies)], frames, fps)
+        return cast, motion
 
     return make

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sprites.cast import SCENES
-from pipelines.sprites.world import Body, Scene, simulate
+from pipelines.sprites.cast import SCENES, draw_cast
+from pipelines.sprites.physics import simulate
+from pipelines.sprites.world import Body, Scene
 
 FALL, SLIDE = SCENES
 seeds = st.integers(0, 2**32 - 1)
 
 
 def alone(scene: Scene, place=(0.5, 0.2), velocity=(0.0, 0.0), frames=64, fps=64, radius=0.1):
-    return simulate(scene, [Body(radius, 0.0, place, velocity)], frames, fps)
+    (motion,) = simulate([(scene, [Body(radius, 0.0, place, velocity)])], frames, fps)
+    return motion
 
 
 @given(seeds, st.integers(1, 8))
@@ -51,6 +53,17 @@ def test_the_same_seed_is_the_same_world(play, seed):
     assert cast == again
     assert motion.impacts == repeated.impacts
     assert np.array_equal(motion.places, repeated.places)
+
+
+@given(st.lists(st.tuples(seeds, st.integers(1, 12)), min_size=2, max_size=6))
+def test_a_world_does_not_depend_on_those_simulated_beside_it(drawn):
+    casts = [draw_cast(np.random.default_rng(seed), 2.0, most) for seed, most in drawn]
+    worlds = [(cast.scene, cast.bodies) for cast in casts]
+    for world, beside in zip(worlds, simulate(worlds, 32, 16), strict=True):
+        (alone,) = simulate([world], 32, 16)
+        assert alone.impacts == beside.impacts
+        assert np.array_equal(alone.places, beside.places)
+        assert np.array_equal(alone.velocities, beside.velocities)
 
 
 def test_free_fall_is_exact():
@@ -91,7 +104,7 @@ def test_a_collision_keeps_momentum_and_loses_speed():
         Body(0.1, 0.0, (0.2, 0.5), (0.8, 0.0)),
         Body(0.05, 0.0, (0.6, 0.52), (-0.2, 0.0)),
     ]
-    motion = simulate(scene, bodies, 30, 60)
+    (motion,) = simulate([(scene, bodies)], 30, 60)
     (impact,) = motion.impacts
     assert impact.bodies == (0, 1)
     masses = np.array([0.01, 0.0025])[:, None]

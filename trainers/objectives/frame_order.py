@@ -16,6 +16,7 @@ from pipelines import core
 from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.augment.none import Nothing
+from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
 from pipelines.views import ClipView
@@ -46,6 +47,8 @@ class FrameOrder(Objective):
             stride: Decoded frames from one to the next.
             hidden: Width of the hidden layers of what compares and of the head.
             compared: Dimensions of what is made of a pair.
+            shuffles: Orders that each clip is shown in at once: the tower's work is the same
+                for all of them.
         """
 
         image: Annotated[core.Config, TOWERS] = Resnet.Config()
@@ -55,6 +58,7 @@ class FrameOrder(Objective):
         stride: int = Field(default=2, ge=1)
         hidden: int = 256
         compared: int = 32
+        shuffles: int = Field(default=1, ge=1, le=720)
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
@@ -70,25 +74,53 @@ class FrameOrder(Objective):
         self.orders: Tensor
         self.register_buffer("orders", orders(config.frames), persistent=False)
         classes = len(self.orders) // 2
-        pairs = list(itertools.combinations(range(config.frames), 2))
+        if config.shuffles > len(self.orders):
+            orders_ = len(self.orders)
+            raise ConfigError(f"objective.shuffles: {config.frames} frames have {orders_} orders")
+        self.shuffles = config.shuffles
         self.pairs: Tensor
-        self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
+        self.register_buffer("pairs", torch.triu_indices(*2 * [config.frames], 1), persistent=False)
         self.compare = row_mlp(2 * self.tower.width, config.hidden, config.compared)
-        self.head = row_mlp(len(pairs) * config.compared, config.hidden, classes)
+        self.head = row_mlp(self.pairs.shape[1] * config.compared, config.hidden, classes)
         self.chance = 1 / classes
 
     def forward(self, batch: Batch) -> LossOutput:
         """Shuffle frames by the keys' draws and classify the order."""
-        drawn = integers(batch.keys, _ORDER, len(self.orders))
-        rows = torch.arange(len(batch), device=drawn.device)[:, None]
-        shown = batch.views["clip"][rows, self.orders[drawn]]
-        features = self.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+        clip = batch.views["clip"]
+        features = self.tower(clip.flatten(0, 1)).view(*clip.shape[:2], -1)
         # What all frames share tells nothing of their order, and is most of a feature.
         changes = features - features.mean(1, keepdim=True)
-        compared = self.compare(changes[:, self.pairs].flatten(2))
-        logits, which = self.head(compared.flatten(1)), drawn // 2
-        right = (logits.detach().argmax(1) == which).float().mean()
-        return LossOutput(F.cross_entropy(logits, which), {"accuracy": right})
+        shuffled = self._shuffles(batch.keys)
+        shown = self.orders[shuffled]
+        logits = self.head(self._compare(changes, shown[..., self.pairs]).flatten(0, 1))
+        which = shuffled // 2
+        # The others of a clip would count it again.
+        right = (logits.detach().argmax(1).view_as(which) == which)[:, 0].float().mean()
+        return LossOutput(F.cross_entropy(logits, which.flatten()), {"accuracy": right})
+
+    def _shuffles(self, keys: Tensor) -> Tensor:
+        """Numbers of the orders of each clip, the first by its key's draw. [B] -> [B, S]."""
+        first = integers(keys, _ORDER, len(self.orders))
+        apart = len(self.orders) // self.shuffles
+        others = apart * torch.arange(self.shuffles, device=keys.device)
+        return (first[:, None] + others) % len(self.orders)
+
+    def _compare(self, changes: Tensor, pairs: Tensor) -> Tensor:
+        """Compare frames as pairs are shown; each pair of a clip once, however often it is.
+
+        Args:
+            changes: Features. [B, T, D]
+            pairs: Numbers of the first and the second frames. [B, S, 2, P]
+
+        Returns:
+            [B, S, P * C]
+        """
+        frames = changes.shape[1]
+        first = changes[:, :, None].expand(-1, -1, frames, -1)
+        compared = self.compare(torch.cat([first, first.transpose(1, 2)], 3).flatten(1, 2))
+        wanted = (pairs[:, :, 0] * frames + pairs[:, :, 1]).flatten(1)
+        rows = torch.arange(len(wanted), device=wanted.device)[:, None]
+        return compared[rows, wanted].view(*pairs.shape[:2], -1)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, of single frames."""

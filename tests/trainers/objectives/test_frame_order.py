@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
+import torch.nn.functional as F
 
-from trainers.objectives.frame_order import orders
+from pipelines.core import ConfigError
+from tests.trainers.conftest import AROUND, SMALL_TOWERS
+from tests.trainers.two_workers import double_batch
+from trainers.objectives.frame_order import FrameOrder, orders
 
 
 def test_every_order_is_there_once_and_beside_its_reverse() -> None:
@@ -13,3 +18,41 @@ def test_every_order_is_there_once_and_beside_its_reverse() -> None:
         assert {tuple(o) for o in found.tolist()} == set(itertools.permutations(range(frames)))
         assert len(found) == count
         assert torch.equal(found[::2].flip(1), found[1::2])
+
+
+def objective(**options: object) -> FrameOrder:
+    torch.manual_seed(0)
+    return FrameOrder(FrameOrder.Config(image=SMALL_TOWERS["image"], **options), AROUND)
+
+
+def test_all_orders_at_once_are_each_order_by_itself() -> None:
+    """Against clips that are really shown in every order, with what the head makes of each."""
+    together = objective(shuffles=24).double()
+    batch = double_batch(together)
+    clip = batch.views["clip"]
+    losses, rights = [], []
+    first = together._shuffles(batch.keys)[:, 0]
+    for shift in range(24):
+        drawn = (first + shift) % 24
+        shown = torch.stack([one[order] for one, order in zip(clip, together.orders[drawn])])
+        features = together.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
+        changes = features - features.mean(1, keepdim=True)
+        pairs = [torch.cat([changes[:, a], changes[:, b]], 1) for a, b in together.pairs.T]
+        logits = together.head(torch.cat([together.compare(pair) for pair in pairs], 1))
+        losses.append(F.cross_entropy(logits, drawn // 2))
+        rights.append((logits.argmax(1) == drawn // 2).double().mean())
+    found = together(batch)
+    torch.testing.assert_close(found.loss, torch.stack(losses).mean())
+    torch.testing.assert_close(found.metrics["accuracy"].double(), rights[0])
+
+
+def test_one_order_a_clip_is_the_first_of_many() -> None:
+    keys = torch.arange(50) * 7919
+    one, many = objective(shuffles=1)._shuffles(keys), objective(shuffles=6)._shuffles(keys)
+    assert torch.equal(one[:, 0], many[:, 0])
+    assert all(len(set(row)) == 6 for row in many.tolist())
+
+
+def test_more_orders_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="4 frames have 24 orders"):
+        objective(shuffles=25)

@@ -40,15 +40,19 @@ class FrameTransformer(nn.Module):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self.width = config.width
+        self.width = self.time_width = config.width
         self.image = TOWERS.build(config.image, replace(surroundings, size=surroundings.frame_size))
         self._in = nn.Linear(self.image.width, config.width)
         self._time = encoder(config.width, config.layers, config.heads)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features. [B, T, 3, H, W] -> [B, width]."""
+        return self.over_time(clips).mean(1)
+
+    def over_time(self, clips: Tensor) -> Tensor:
+        """Features of each frame. [B, T, 3, H, W] -> [B, T, time_width]."""
         features = self.image(clips.flatten(0, 1)).view(*clips.shape[:2], -1)
         tokens = self._in(features)
         tokens = tokens + positions((clips.shape[1],), self.width, tokens)
-        pooled: Tensor = self._time(tokens).mean(1)
-        return pooled
+        states: Tensor = self._time(tokens)
+        return states

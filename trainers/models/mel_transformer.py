@@ -37,14 +37,21 @@ class MelTransformer(nn.Module):
             raise ConfigError("an audio tower needs sound: set data.decode.audio")
         if config.mel.bands % config.patch[0]:
             raise ConfigError(f"patches of {config.patch[0]} do not fit {config.mel.bands} bands")
-        self.width, self._windows = config.width, config.patch[1]
+        self.width = self.time_width = config.width
+        self._windows = config.patch[1]
         self._mel = LogMel(config.mel, surroundings.sound_rate)
         self._cut = nn.Conv2d(1, config.width, config.patch, config.patch)
         self._encoder = encoder(config.width, config.layers, config.heads)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Features. [B, S] -> [B, width]; silence fills up the last patch."""
-        return self.tokens(self.spectrum(waveforms)).mean(1)
+        return self.over_time(waveforms).mean(1)
+
+    def over_time(self, waveforms: Tensor) -> Tensor:
+        """Features of each patch's time. [B, S] -> [B, W, time_width]."""
+        spectrum = self.spectrum(waveforms)
+        times = spectrum.shape[2] // self._windows
+        return self.tokens(spectrum).view(len(spectrum), -1, times, self.width).mean(1)
 
     def spectrum(self, waveforms: Tensor) -> Tensor:
         """Log-mel spectrograms of whole patches, -1 where silent. [B, S] -> [B, bands, W]."""

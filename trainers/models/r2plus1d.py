@@ -48,20 +48,24 @@ class R2plus1d(nn.Module):
         if wrong:
             raise ConfigError(f"a width of {wrong[0]} is no multiple of {_GROUPS}")
         first, self._frequencies = config.widths[0], config.frequencies
-        self.width = config.widths[-1] * config.frequencies
+        self.time_width = config.widths[-1]
+        self.width = self.time_width * config.frequencies
         self._stem = nn.Sequential(*_pair(3, first, 5, (1, config.stride)), nn.ReLU())
         changes = [_Block(*sides, 2) for sides in pairwise(config.widths)]
         self._blocks = nn.ModuleList([_Block(first, first, 1), *changes])
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features. [B, T, 3, H, W] -> [B, width]."""
+        times = self.over_time(clips).transpose(1, 2)
+        return (times @ _waves(times.shape[2], self._frequencies, times)).flatten(1)
+
+    def over_time(self, clips: Tensor) -> Tensor:
+        """Features of each moment that is left. [B, T, 3, H, W] -> [B, T', time_width]."""
         films = clips.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
         places = self._stem(films)
         for block in self._blocks:
             places = block(places)
-        means = places.mean((3, 4))
-        features: Tensor = means @ _waves(places.shape[2], self._frequencies, places)
-        return features.flatten(1)
+        return places.mean((3, 4)).transpose(1, 2)
 
 
 class _Block(nn.Module):

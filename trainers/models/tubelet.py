@@ -40,13 +40,18 @@ class Tubelet(nn.Module):
         side = surroundings.frame_size
         if side % config.patch or side < config.patch:
             raise ConfigError(f"tubelets of {config.patch} pixels do not fit frames of {side}")
-        self.width, self._depth = config.width, config.depth
+        self.width = self.time_width = config.width
+        self._depth = config.depth
         size = (config.depth, config.patch, config.patch)
         self._cut = nn.Conv3d(3, config.width, size, size)
         self._encoder = encoder(config.width, config.layers, config.heads)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features. [B, T, 3, H, W] -> [B, width]; the last frame fills up the last tubelet."""
+        return self.over_time(clips).mean(1)
+
+    def over_time(self, clips: Tensor) -> Tensor:
+        """Features of each tubelet's time. [B, T, 3, H, W] -> [B, T', time_width]."""
         short = -clips.shape[1] % self._depth
         if short:
             last = clips[:, -1:].expand(-1, short, -1, -1, -1)
@@ -54,5 +59,5 @@ class Tubelet(nn.Module):
         blocks = self._cut(clips.transpose(1, 2))
         tokens = blocks.flatten(2).transpose(1, 2)
         tokens = tokens + positions(tuple(blocks.shape[2:]), self.width, tokens)
-        pooled: Tensor = self._encoder(tokens).mean(1)
-        return pooled
+        states: Tensor = self._encoder(tokens)
+        return states.view(len(states), blocks.shape[2], -1, self.width).mean(2)

@@ -1,4 +1,4 @@
-"""Predict whether sound belongs to a clip and to its time."""
+"""Find the sound that belongs to a clip and to its time."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from pipelines.core.randomness import integers
 from pipelines.views import AudioPresentView, AudioView, ClipView
 from trainers.core.collective import world
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
-from trainers.heads import row_mlp
 from trainers.losses.gather import gather
 from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 from trainers.models.mel_transformer import MelTransformer
 
-_CLASS, _SHIFT, _PARTNER = 1, 2, 3
-_SHIFTED, _OTHER = 1, 2
+_SHIFT, _PARTNER = 2, 3
+_ABSENT = -1e4  # logit of a sound that is not there
 
 
 class AudioVideoAlignment(ComparingObjective):
-    """Sound of the same time, of another time, or of another video.
+    """The sound of a clip's time, against that of another time and of all other clips.
 
-    Owens and Efros, 2018 (arXiv:1804.03641) tell the first two apart, Korbar et al., 2018
-    (arXiv:1807.00230) the last one too. When a sound is heard has the same distribution in
-    each class. Videos without a track are left out.
+    The negatives are those of Korbar et al., 2018 (arXiv:1807.00230): another time of the
+    same video, and other videos. Clip and sound are compared moment by moment, as Chung and
+    Zisserman, 2016, do (Out of time): of features without time one could hardly tell when
+    something happens. When a sound is heard has the same distribution for both. Videos
+    without a track are left out.
     """
 
     class Config(core.Config):
-        """The towers, what they see and the head.
+        """The towers, what they see and how they are compared.
 
         Attributes:
-            video: Video tower.
-            audio: Audio tower.
+            video: Video tower, which must have features over time.
+            audio: Audio tower, which must have such too.
             augmentation: One draw a clip.
-            frames: Of a clip; the sound is as long.
+            frames: Of a clip; the sound is as long. As many moments are compared.
             shift: Smallest distance of a shifted sound, in seconds.
-            hidden: Width of the head's hidden layer.
+            projection: Dimensions of a moment's projection.
+            temperature: Of the mean cosine over all moments.
         """
 
         video: Annotated[core.Config, TOWERS] = FrameTransformer.Config()
@@ -56,7 +58,8 @@ class AudioVideoAlignment(ComparingObjective):
         augmentation: Annotated[core.Config, AUGMENTATIONS] = CropColour.Config()
         frames: int = Field(default=16, ge=1)
         shift: float = Field(default=0.25, gt=0)
-        hidden: int = 512
+        projection: int = 128
+        temperature: float = Field(default=0.025, gt=0)
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
@@ -66,35 +69,42 @@ class AudioVideoAlignment(ComparingObjective):
         self._places = surroundings.frames - config.frames + 1
         self._least = max(1, math.ceil(config.shift * surroundings.frame_rate))
         _check(config, surroundings, self._places, self._least)
+        self._frames, self._temperature = config.frames, config.temperature
         self._per_frame = surroundings.sound_rate / surroundings.frame_rate
         self._length = int(config.frames * self._per_frame)
         self.views = {"clip": self._clip, "sound": AudioView(), "present": AudioPresentView()}
         self.video = TOWERS.build(config.video, surroundings)
         self.audio = TOWERS.build(config.audio, surroundings)
-        self.head = row_mlp(self.video.width + self.audio.width, config.hidden, 3)
+        self.look = _projection("video", self.video, config.projection)
+        self.listen = _projection("audio", self.audio, config.projection)
         self.chance = 1 / 3
 
     def encode(self, batch: Batch) -> Rows:
-        """Features of every clip, and of the sound that may be heard with it."""
-        sound = self._heard(batch, integers(batch.keys, _CLASS, 3))
-        return {"sound": wide(self.audio(sound)), "clip": wide(self.video(batch.views["clip"]))}
+        """Projections of every clip, of its sound, and of the sound of another time. [B, D]."""
+        seen = self._clip.places(batch.keys, self._decoded)[:, 0]
+        moved = shifted(batch.keys, seen, self._places, self._least)
+        heard = torch.cat([self._heard(batch, seen), self._heard(batch, moved)])
+        sound, other = self._moments(self.listen, self.audio.over_time(heard)).chunk(2)
+        clip = self._moments(self.look, self.video.over_time(batch.views["clip"]))
+        return {"clip": clip, "sound": sound, "shifted": other}
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
-        """Pair every clip with a sound by its key's draws and tell what it was."""
-        kinds = integers(batch.keys, _CLASS, 3)
+        """Find every clip's sound among all sounds of the global batch.
+
+        The accuracy is of choosing among its own, the shifted one and that of one other clip.
+        """
         present = gather(batch.views["present"].long()).bool()
         partners, found = others(present, gather(batch.keys))
-        mine = slice(world()[0] * len(batch), (world()[0] + 1) * len(batch))
-        itself = torch.arange(len(present), device=kinds.device)[mine]
-        sounds = gather(rows["sound"])
-        chosen = torch.where(kinds == _OTHER, partners[mine], itself)
-        both = torch.cat([rows["clip"], sounds[chosen]], 1)
-        logits = self.head(both)
-        usable = (present[mine] & ((kinds != _OTHER) | found)).to(logits.dtype)
+        sounds = torch.cat([gather(rows["sound"]), gather(rows["shifted"])])
+        logits = rows["clip"] @ sounds.T / self._temperature
+        logits = logits.masked_fill(~present.repeat(2), _ABSENT)
+        mine = torch.arange(len(batch), device=logits.device) + world()[0] * len(batch)
+        usable = (present[mine] & found).to(logits.dtype)
         # Of all workers, so that the mean of their means is that of all usable samples.
         share = gather(usable.mean().view(1)).mean().clamp(min=1 / len(present))
-        right = (logits.detach().argmax(1) == kinds).to(logits.dtype)
-        losses = F.cross_entropy(logits, kinds, reduction="none")
+        three = torch.stack([mine, mine + len(present), partners[mine]], 1)
+        right = (logits.detach().gather(1, three).argmax(1) == 0).to(logits.dtype)
+        losses = F.cross_entropy(logits, mine, reduction="none")
         metrics = {"accuracy": (right * usable).mean() / share, "usable": usable.mean()}
         return LossOutput((losses * usable).mean() / share, metrics)
 
@@ -102,13 +112,24 @@ class AudioVideoAlignment(ComparingObjective):
         """Both towers."""
         return {"video": self.video, "audio": self.audio}
 
-    def _heard(self, batch: Batch, kinds: Tensor) -> Tensor:
-        """Sound as long as the clip: of its time, or of another one. [B, S] -> [B, length]."""
-        seen = self._clip.places(batch.keys, self._decoded)[:, 0]
-        other = shifted(batch.keys, seen, self._places, self._least)
-        first = torch.where(kinds == _SHIFTED, other, seen) * self._per_frame
-        along = torch.arange(self._length, device=first.device)
-        return batch.views["sound"].gather(1, first.long()[:, None] + along)
+    def _heard(self, batch: Batch, places: Tensor) -> Tensor:
+        """Sound as long as the clip, from a frame's time on. [B, S], [B] -> [B, length]."""
+        along = torch.arange(self._length, device=places.device)
+        first = (places * self._per_frame).long()
+        return batch.views["sound"].gather(1, first[:, None] + along)
+
+    def _moments(self, project: nn.Module, features: Tensor) -> Tensor:
+        """Unit vectors of as many moments as a clip has frames, in one. [B, T, D] -> [B, D']."""
+        even = F.interpolate(features.transpose(1, 2), self._frames, mode="linear")
+        moments = F.normalize(wide(project(even.transpose(1, 2))), dim=2)
+        return moments.flatten(1) / math.sqrt(self._frames)
+
+
+def _projection(name: str, tower: nn.Module, width: int) -> nn.Module:
+    """What makes projections of a tower's moments. [..., D] -> [..., width]."""
+    if not hasattr(tower, "over_time"):
+        raise ConfigError(f"objective.{name}: {type(tower).__name__} has no features over time")
+    return nn.Sequential(nn.Linear(tower.time_width, width), nn.LayerNorm(width))
 
 
 def shifted(keys: Tensor, seen: Tensor, places: int, least: int) -> Tensor:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, random_batch
-from tests.trainers.two_workers import assert_two_equal_one, small
+from tests.trainers.two_workers import assert_two_equal_one, double_batch, small
 from trainers.objectives import OBJECTIVES
 from trainers.objectives.audio_video_alignment import others, shifted
 
@@ -53,6 +55,47 @@ def test_a_video_without_sound_counts_for_nothing() -> None:
     torch.testing.assert_close(objective(changed).loss, objective(batch).loss)
     none = {**batch.views, "present": torch.zeros_like(silent)}
     assert objective(Batch(batch.samples, batch.keys, none)).loss.item() == 0
+
+
+def test_the_loss_is_a_softmax_over_mean_cosines_of_moments() -> None:
+    objective = small("audio_video_alignment")
+    batch = double_batch(objective)
+    rows = objective.encode(batch)
+    present = batch.views["present"].tolist()
+    size, frames = len(batch), objective._frames
+    moments = {
+        name: F.normalize(row.view(size, frames, -1), dim=2).numpy(force=True)
+        for name, row in rows.items()
+    }
+
+    def cosine(clip: int, name: str, other: int) -> float:
+        return float((moments["clip"][clip] * moments[name][other]).sum(1).mean())
+
+    losses, rights = [], []
+    partners = others(batch.views["present"], batch.keys)[0].tolist()
+    for clip in (n for n in range(size) if present[n]):
+        scores = {
+            (name, other): cosine(clip, name, other) / 0.025
+            for name in ("sound", "shifted")
+            for other in range(size)
+            if present[other]
+        }
+        losses.append(np.log(np.exp(list(scores.values())).sum()) - scores["sound", clip])
+        wrong = scores["shifted", clip], scores["sound", partners[clip]]
+        rights.append(scores["sound", clip] > max(wrong))
+    found = objective(batch)
+    assert found.loss.item() == pytest.approx(np.mean(losses), rel=1e-9)
+    assert found.metrics["accuracy"].item() == pytest.approx(np.mean(rights))
+
+
+def test_a_sound_that_is_shifted_by_as_much_as_its_clip_is_the_same_sound() -> None:
+    objective = small("audio_video_alignment")
+    batch = double_batch(objective)
+    batch.views["sound"][:] = torch.arange(batch.views["sound"].shape[1])
+    places = torch.arange(len(batch)) % 4
+    heard = objective._heard(batch, places)
+    assert heard.shape[1] == int(objective._frames * objective._per_frame)
+    assert torch.equal(heard[:, 0], (places * objective._per_frame).long().to(heard.dtype))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
@@ -32,14 +31,10 @@ class R2plus1d(nn.Module):
             widths: Channels of each residual block, multiples of 8; each block but the first
                 halves the sides and the number of frames.
             stride: Of the first layer, in pixels.
-            frequencies: How many of the lowest frequencies of features over time are kept (as
-                Qin et al., 2021, FcaNet, arXiv:2012.11879, keep those over space): 1 is their
-                mean, more of them tell when something happens.
         """
 
         widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
         stride: int = Field(default=2, ge=1)
-        frequencies: int = Field(default=1, ge=1)
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
@@ -47,22 +42,20 @@ class R2plus1d(nn.Module):
         wrong = [width for width in config.widths if width % _GROUPS]
         if wrong:
             raise ConfigError(f"a width of {wrong[0]} is no multiple of {_GROUPS}")
-        first, self._frequencies = config.widths[0], config.frequencies
-        self.time_width = config.widths[-1]
-        self.width = self.time_width * config.frequencies
+        first = config.widths[0]
+        self.width = self.time_width = config.widths[-1]
         self._stem = nn.Sequential(*_pair(3, first, 5, (1, config.stride)), nn.ReLU())
         changes = [_Block(*sides, 2) for sides in pairwise(config.widths)]
         self._blocks = nn.ModuleList([_Block(first, first, 1), *changes])
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features. [B, T, 3, H, W] -> [B, width]."""
-        times = self.over_time(clips).transpose(1, 2)
-        return (times @ _waves(times.shape[2], self._frequencies, times)).flatten(1)
+        return self.over_time(clips).mean(1)
 
     def over_time(self, clips: Tensor) -> Tensor:
         """Features of each moment that is left. [B, T, 3, H, W] -> [B, T', time_width]."""
         films = clips.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
-        places = self._stem(films)
+        places: Tensor = self._stem(films)
         for block in self._blocks:
             places = block(places)
         return places.mean((3, 4)).transpose(1, 2)
@@ -98,10 +91,3 @@ def _pair(before: int, after: int, side: int, strides: tuple[int, int]) -> list[
         nn.Conv3d(after, after, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False),
         nn.GroupNorm(_GROUPS, after),
     ]
-
-
-def _waves(times: int, count: int, like: Tensor) -> Tensor:
-    """The lowest waves of the discrete cosine transform; the first is the mean. [times, count]."""
-    phases = (torch.arange(times, device=like.device) + 0.5) * (math.pi / times)
-    waves = torch.outer(phases, torch.arange(count, device=like.device)).cos()
-    return (waves / times).to(like.dtype)

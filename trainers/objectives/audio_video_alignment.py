@@ -127,9 +127,10 @@ class AudioVideoAlignment(ComparingObjective):
 
 def _projection(name: str, tower: nn.Module, width: int) -> nn.Module:
     """What makes projections of a tower's moments. [..., D] -> [..., width]."""
-    if not hasattr(tower, "over_time"):
+    inputs = getattr(tower, "time_width", None)
+    if not isinstance(inputs, int):
         raise ConfigError(f"objective.{name}: {type(tower).__name__} has no features over time")
-    return nn.Sequential(nn.Linear(tower.time_width, width), nn.LayerNorm(width))
+    return nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width))
 
 
 def shifted(keys: Tensor, seen: Tensor, places: int, least: int) -> Tensor:

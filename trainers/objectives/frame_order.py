@@ -75,11 +75,12 @@ class FrameOrder(Objective):
         self.register_buffer("orders", orders(config.frames), persistent=False)
         classes = len(self.orders) // 2
         if config.shuffles > len(self.orders):
-            orders_ = len(self.orders)
-            raise ConfigError(f"objective.shuffles: {config.frames} frames have {orders_} orders")
+            known = len(self.orders)
+            raise ConfigError(f"objective.shuffles: {config.frames} frames have {known} orders")
         self.shuffles = config.shuffles
         self.pairs: Tensor
-        self.register_buffer("pairs", torch.triu_indices(*2 * [config.frames], 1), persistent=False)
+        pairs = torch.triu_indices(config.frames, config.frames, 1)
+        self.register_buffer("pairs", pairs, persistent=False)
         self.compare = row_mlp(2 * self.tower.width, config.hidden, config.compared)
         self.head = row_mlp(self.pairs.shape[1] * config.compared, config.hidden, classes)
         self.chance = 1 / classes
@@ -117,7 +118,7 @@ class FrameOrder(Objective):
         """
         frames = changes.shape[1]
         first = changes[:, :, None].expand(-1, -1, frames, -1)
-        compared = self.compare(torch.cat([first, first.transpose(1, 2)], 3).flatten(1, 2))
+        compared: Tensor = self.compare(torch.cat([first, first.transpose(1, 2)], 3).flatten(1, 2))
         wanted = (pairs[:, :, 0] * frames + pairs[:, :, 1]).flatten(1)
         rows = torch.arange(len(wanted), device=wanted.device)[:, None]
         return compared[rows, wanted].view(*pairs.shape[:2], -1)

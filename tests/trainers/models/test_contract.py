@@ -118,3 +118,32 @@ def test_it_matters_when_something_is(kind: str) -> None:
     tower = build(kind).eval()
     batch = inputs(tower)
     assert (tower(batch) - tower(batch.flip(1))).abs().max() > 1e-4
+
+
+over_time = pytest.mark.parametrize(
+    "kind", ["frame_transformer", "mel_transformer", "r2plus1d", "tubelet"]
+)
+
+
+@over_time
+def test_features_over_time_are_those_of_the_whole_on_average(kind: str) -> None:
+    tower = build(kind).eval()
+    batch = inputs(tower)
+    moments = tower.over_time(batch)
+    assert moments.shape[0] == 4
+    assert moments.shape[1] > 1
+    assert moments.shape[2] == tower.time_width
+    torch.testing.assert_close(moments.mean(1), tower(batch))
+
+
+@over_time
+def test_features_over_time_lie_in_its_order(kind: str) -> None:
+    """What changes at the end changes the end's features most."""
+    tower = build(kind).eval()
+    batch = inputs(tower)
+    batch = batch if batch.dim() == 2 else batch[:, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1]]
+    changed = batch.clone()
+    changed[:, -batch.shape[1] // 8 :] = 0.0
+    moved = (tower.over_time(changed) - tower.over_time(batch)).abs().mean((0, 2))
+    assert moved.argmax() >= len(moved) - 2
+    assert moved[-2:].mean() > 1.5 * moved[: len(moved) // 2].mean()

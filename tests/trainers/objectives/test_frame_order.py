@@ -34,7 +34,9 @@ def test_all_orders_at_once_are_each_order_by_itself() -> None:
     first = together._shuffles(batch.keys)[:, 0]
     for shift in range(24):
         drawn = (first + shift) % 24
-        shown = torch.stack([one[order] for one, order in zip(clip, together.orders[drawn])])
+        shown = torch.stack(
+            [one[order] for one, order in zip(clip, together.orders[drawn], strict=True)]
+        )
         features = together.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
         changes = features - features.mean(1, keepdim=True)
         pairs = [torch.cat([changes[:, a], changes[:, b]], 1) for a, b in together.pairs.T]

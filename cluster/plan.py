@@ -126,7 +126,8 @@ class Measured:
     """What a trial on this machine found.
 
     Attributes:
-        trials: Of the largest batches that were tried, in rising order; one or two.
+        trials: Of the largest batches that were tried, in rising order; one or two, or none
+            where the profile's device is not this machine's.
         sizes: Of the objective.
         engine: That the trial had.
         workers: Processes of the trial.
@@ -135,6 +136,8 @@ class Measured:
         decode_seconds: Of reading and decoding a sample on one core, while the other
             processes do the same.
         flops: Operations a sample, forward and backward.
+        kept: Bytes of activations that a sample takes on the device of the profile, where that
+            is not this machine's; 0 where it is, and trials tell.
     """
 
     trials: tuple[Trial, ...]
@@ -145,6 +148,7 @@ class Measured:
     row_bytes: int
     decode_seconds: float
     flops: float
+    kept: float = 0.0
 
     def seconds(self, batch: int) -> float:
         """Seconds of a step, on the line through the trials."""
@@ -215,14 +219,15 @@ def memory(
     engine = profile.engine if stage is None else _at(profile.engine, stage)
     local = recipe.global_batch // profile.workers
     found = states(measured.sizes, engine, profile.workers, profile.device)
-    found["activations"] = round(local * measured.sample_bytes)
     if profile.device == "cpu":
+        found["activations"] = round(local * measured.sample_bytes)
         found["process"] = measured.process
         found["waiting"] = waiting(recipe, profile, measured.row_bytes)
     else:
         found["process"] = CONTEXT
         low = 0 if engine.precision == "fp32" else 2  # autocast keeps what it has cast
-        found["activations"] += low * measured.sizes.trained
+        part = -(-local // engine.accumulate)
+        found["activations"] = round(part * measured.kept) + low * measured.sizes.trained
     on_device = sum(count for name, count in found.items() if name != "host")
     return found | {"total": on_device}
 

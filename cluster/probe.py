@@ -30,14 +30,16 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
 from pipelines.views import ViewBuilder
-from trainers.core.engine import EngineConfig, Offload
+from trainers.core.engine import EngineConfig
 from trainers.flops import flops_per_sample
+from trainers.kept import kept_per_sample
 from trainers.model import build_objective
 from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainers.core.engine import Engine
 
+_FEW = 8  # samples of which operations and what is kept of them are counted
 _FIRST = 8  # samples of the first trial, at least; each further one has twice as many
 _LONG = 1.0  # seconds of a step after which no larger trial is made, if there are two
 _ROUNDS = 5  # of timing the two largest trials, in turns: a machine's other work comes and goes
@@ -50,7 +52,7 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
 
     On a CPU there are as many processes as the profile has workers and the machine cores; they
     train with the profile's engine and talk to one another as workers do. For a profile of
-    another device one process makes the steps on this machine's CPU, at stage 0.
+    another device one process counts operations and what a pass keeps, and makes no steps.
 
     Raises:
         UserError: The recipe does not fit, or a trial's process died.
@@ -67,7 +69,8 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
     processes = min(profile.workers, cores) if here else 1
     setting = _Setting(
         recipe,
-        profile.engine.model_copy(update={"compile": False}) if here else _alone(profile.engine),
+        profile.engine.model_copy(update={"compile": False}) if here else profile.engine,
+        here,
         reader,
         train_tokenizer(recipe, reader),
         recipe.global_batch // profile.workers,
@@ -91,17 +94,13 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
     return replace(found[0], trials=trials, decode_seconds=decode)
 
 
-def _alone(engine: EngineConfig) -> EngineConfig:
-    changes = {"zero_stage": 0, "offload": Offload(), "compile": False}
-    return engine.model_copy(update=changes)
-
-
 @dataclass(frozen=True)
 class _Setting:
     """What each process of a trial is told."""
 
     recipe: Recipe
     engine: EngineConfig
+    here: bool  # whether the profile's device is this machine's
     reader: Reader
     tokenizer: Tokenizer | None
     local: int
@@ -126,12 +125,15 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         size = recipe.data.decode.size
         views = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device)
         tables, decoding = _decode(setting, rank)
-        flops = flops_per_sample(objective, views(tables[0]))
-        sizes = sizes_of(objective, recipe.optimizer)
-        engine = DeepSpeedEngine(objective, recipe.optimizer, setting.engine, setting.local, device)
-        rate, parts = recipe.optimizer.learning_rate, setting.engine.accumulate
-        runs = _Runs(engine, views, tables, rate, parts)
-        trials = tuple(runs.trials(setting.local))
+        few = views(tables[0].slice(0, _FEW))
+        flops, sizes = flops_per_sample(objective, few), sizes_of(objective, recipe.optimizer)
+        kept = 0.0 if setting.here else kept_per_sample(objective, few, setting.engine)
+        trials: tuple[Trial, ...] = ()
+        if setting.here:
+            parts, local = setting.engine.accumulate, setting.local
+            engine = DeepSpeedEngine(objective, recipe.optimizer, setting.engine, local, device)
+            runs = _Runs(engine, views, tables, recipe.optimizer.learning_rate, parts)
+            trials = tuple(runs.trials(local))
     finally:
         dist.destroy_process_group()
     return Measured(
@@ -143,6 +145,7 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         row_bytes=setting.reader.row_bytes,
         decode_seconds=decoding,
         flops=flops,
+        kept=kept,
     )
 
 

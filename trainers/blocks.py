@@ -71,11 +71,12 @@ def compile_parts(module: nn.Module, device: torch.device) -> None:
         )
     # Blocks of one class share what is compiled, and each size of theirs is one.
     torch._dynamo.config.recompile_limit = _SIZES
-    for block in _compiled(module):
+    for block in compiled_parts(module):
         block.compile(dynamic=False)
 
 
-def _compiled(module: nn.Module) -> Iterator[nn.Module]:
+def compiled_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Find what is compiled of an objective, each by itself."""
     for part in module.children():
         members = part if isinstance(part, nn.Sequential) else ()
         found = list(blocks(nn.ModuleDict({"part": part})))

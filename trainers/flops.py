@@ -37,7 +37,7 @@ def flops_per_sample(objective: Objective, batch: Batch) -> float:
 
 def _count(objective: Objective, batch: Batch) -> float:
     objective.train()
-    few = _first(batch, _COUNTED)
+    few = batch.first(_COUNTED)
     # Fused kernels of attention are not all known to the counter; its plain form is two products.
     with (
         _same_randomness(few.samples.device),
@@ -46,11 +46,6 @@ def _count(objective: Objective, batch: Batch) -> float:
     ):
         objective(few).loss.backward()
     return float(counter.get_total_flops()) / len(few)
-
-
-def _first(batch: Batch, count: int) -> Batch:
-    views = {name: view[:count] for name, view in batch.views.items()}
-    return Batch(batch.samples[:count], batch.keys[:count], views)
 
 
 def _same_randomness(device: torch.device) -> AbstractContextManager[None]:

@@ -30,6 +30,11 @@ class Batch:
     def __len__(self) -> int:
         return int(self.samples.shape[0])
 
+    def first(self, count: int) -> Batch:
+        """Copy its first samples, in memory of their own."""
+        views = {name: view[:count].clone() for name, view in self.views.items()}
+        return Batch(self.samples[:count].clone(), self.keys[:count].clone(), views)
+
     def split(self, count: int) -> list[Batch]:
         """Cut into equal parts, in order.
 

@@ -189,12 +189,18 @@ def test_memory_on_a_gpu_leaves_out_what_is_on_its_host() -> None:
         {"zero_stage": 2, "precision": "bf16", "offload": {"optimizer": "cpu"}}
     )
     profile = Profile(workers=2, device="cuda", engine=engine)
-    found = memory(small_recipe(global_batch=64), profile, measured())
+    found = memory(small_recipe(global_batch=64), profile, measured(trials=(), kept=5e6))
     assert found["process"] == CONTEXT
-    assert found["activations"] == (320 + 24) * MILLION  # and weights as they were cast
+    assert found["activations"] == (160 + 24) * MILLION  # and weights as they were cast
     assert "waiting" not in found
     assert found["host"] > 0
     assert found["total"] == sum(n for k, n in found.items() if k not in ("total", "host"))
+
+
+def test_one_part_of_a_batch_is_kept_at_a_time() -> None:
+    profile = Profile(workers=2, device="cuda", engine=EngineConfig(accumulate=4))
+    found = memory(small_recipe(global_batch=64), profile, measured(trials=(), kept=5e6))
+    assert found["activations"] == 40 * MILLION
 
 
 def test_workers_and_readers_share_the_cores_of_a_cpu() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.probe import _FIRST, _alone, _decode, _peak, _Runs, _Setting, probe
+from cluster.probe import _FIRST, _decode, _peak, _Runs, _Setting, probe
 from cluster.profile import Profile, load_profile
 from pipelines.core import ConfigError
 from tests.trainers.conftest import builder_of, reader_of, small_recipe
 from trainers.core.engine import EngineConfig, OptimizerConfig
 from trainers.flops import flops_per_sample
+from trainers.kept import kept_per_sample
 from trainers.model import build_objective
 from trainers.recipe import Recipe
 from trainers.torch_engine import TorchEngine
@@ -21,7 +22,7 @@ def rotation(**changes: object) -> Recipe:
 
 
 def setting_of(recipe: Recipe, local: int, processes: int = 1) -> _Setting:
-    return _Setting(recipe, EngineConfig(), reader_of(recipe), None, local, 1, processes)
+    return _Setting(recipe, EngineConfig(), True, reader_of(recipe), None, local, 1, processes)
 
 
 def runs_of(recipe: Recipe, local: int, parts: int = 1) -> _Runs:
@@ -82,18 +83,6 @@ def _resident() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
 
-def test_a_profile_of_another_device_is_tried_without_what_needs_it() -> None:
-    wanted = EngineConfig.model_validate(
-        {
-            "zero_stage": 3,
-            "precision": "bf16",
-            "offload": {"optimizer": "cpu", "parameters": "cpu"},
-            "compile": True,
-        }
-    )
-    assert _alone(wanted) == EngineConfig(precision="bf16")
-
-
 def test_a_batch_that_does_not_fit_is_refused_before_anything_starts() -> None:
     with pytest.raises(ConfigError, match="set global_batch to at most that"):
         probe(rotation(global_batch=128), Profile())
@@ -116,3 +105,23 @@ def test_trials_in_processes_of_their_own_tell_all_that_a_plan_needs() -> None:
     tables, _ = _decode(setting_of(recipe, 16), 0)
     batch = builder_of(recipe, objective, None)(tables[0])
     assert found.flops == pytest.approx(flops_per_sample(objective, batch))
+
+
+@pytest.mark.slow
+def test_for_another_device_operations_and_activations_are_counted_and_no_step_is_made() -> None:
+    recipe = rotation()
+    engine = EngineConfig.model_validate(
+        {
+            "zero_stage": 3,
+            "precision": "bf16",
+            "offload": {"optimizer": "cpu", "parameters": "cpu"},
+            "compile": True,
+        }
+    )
+    found = probe(recipe, Profile(device="cuda", engine=engine))
+    assert found.trials == ()
+    objective = build_objective(recipe, None)
+    tables, _ = _decode(setting_of(recipe, 16), 0)
+    batch = builder_of(recipe, objective, None)(tables[0])
+    assert found.kept == pytest.approx(kept_per_sample(objective, batch, engine), rel=0.01)
+    assert found.kept > 16 * 16 * 3 * 4

@@ -59,7 +59,7 @@ def command(
             f"--gpu {gpu}: its speed in {chosen.engine.precision} is not known; name one as CUDA "
             "does: NVIDIA A100, NVIDIA H100 HBM3, NVIDIA L40S"
         )
-    say("making a few steps")
+    say("making a few steps" if chosen.device == "cpu" else "counting what a step takes")
     found = predict(loaded, chosen, probe(loaded, chosen), Assumptions(utilisation, flops, price))
     print(json.dumps(asdict(found), indent=2)) if as_json else _show(found, chosen.device)
 

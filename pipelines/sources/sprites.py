@@ -21,14 +21,14 @@ from pipelines.sprites.cast import Cast, draw_cast
 from pipelines.sprites.cutouts import Cutout, cut_out
 from pipelines.sprites.draw import draw_frames, draw_ground, plant_keyframes
 from pipelines.sprites.encode import Codec, encode_clip
-from pipelines.sprites.physics import simulate
+from pipelines.sprites.physics import simulate, steps_a_frame
 from pipelines.sprites.sound import make_sound
 from pipelines.sprites.words import caption, labels
 from pipelines.sprites.world import Motion
 
 _TRIES = 64  # pictures drawn for one sprite
 _TOGETHER = 256
-_STEPS = 1 << 16  # frames times sprites: of each there are at most 120 steps
+_STEPS = 1 << 19  # of all sprites of films that are simulated together: 32 bytes each
 
 # Of the process and not of a source, which every read task unpickles anew.
 _CUTOUTS: Recent[Cutout | None] = Recent(64 << 20, lambda c: c.pixels.nbytes if c else 64)
@@ -114,9 +114,10 @@ class Sprites:
 
     @property
     def _together(self) -> int:
-        """Films whose motion is simulated at once: what a few MB hold."""
+        """Films whose motion is simulated at once: what 16 MB hold."""
         config = self._config
-        return max(1, min(_TOGETHER, _STEPS // (config.frames * config.sprites)))
+        steps = config.frames * steps_a_frame(config.fps) * config.sprites
+        return max(1, min(_TOGETHER, _STEPS // steps))
 
     def _make(self, samples: list[int]) -> Iterator[RawSample]:
         films = [self._begin(sample) for sample in samples]

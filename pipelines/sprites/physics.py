@@ -25,6 +25,11 @@ Chosen = tuple[npt.NDArray[np.int64], ...]
 World = tuple[Scene, Sequence[Body]]
 
 
+def steps_a_frame(fps: int) -> int:
+    """How many steps are simulated from one picture to the next."""
+    return math.ceil(_RATE / fps)
+
+
 def simulate(worlds: Sequence[World], frames: int, fps: int) -> list[Motion]:
     """Let bodies move.
 
@@ -40,7 +45,7 @@ def simulate(worlds: Sequence[World], frames: int, fps: int) -> list[Motion]:
     Returns:
         What happened in each.
     """
-    every = math.ceil(_RATE / fps)
+    every = steps_a_frame(fps)
     step = 1.0 / (every * fps)
     before = math.ceil(LEAD / step)
     discs = _Discs(worlds, step)

@@ -178,3 +178,11 @@ def test_it_streams_like_any_source():
         starts = np.array(table["audio.start"].to_pylist()).ravel()
         times = np.array(table["video.times"].to_pylist())
         assert np.allclose(starts, times[:, 0], atol=1e-4)
+
+
+def test_what_is_simulated_together_is_bounded_whatever_a_film_is():
+    assert make()._together == 256
+    long = make(frames=10_000, fps=1, sprites=12)
+    assert long._together == 1
+    slow = make(frames=64, fps=1, sprites=4)
+    assert slow._together * 64 * 120 * 4 <= 1 << 19

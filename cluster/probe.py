@@ -48,7 +48,7 @@ _TABLES = 3  # batches of the real data that trials go round in
 
 
 def probe(recipe: Recipe, profile: Profile) -> Measured:
-    """Make a few steps of a recipe in processes of their own.
+    """Try a recipe in processes of their own.
 
     On a CPU there are as many processes as the profile has workers and the machine cores; they
     train with the profile's engine and talk to one another as workers do. For a profile of

@@ -69,14 +69,18 @@ def compile_parts(module: nn.Module, device: torch.device) -> None:
             f"engine.compile needs a C++ compiler, and there is no {' or '.join(candidates)}; "
             "install one, or set it to false"
         )
+    compile_by(module, "inductor")
+
+
+def compile_by(module: nn.Module, backend: str) -> None:
+    """Compile the same parts by any of Dynamo's backends."""
     # Blocks of one class share what is compiled, and each size of theirs is one.
     torch._dynamo.config.recompile_limit = _SIZES
-    for block in compiled_parts(module):
-        block.compile(dynamic=False)
+    for part in _compiled(module):
+        part.compile(dynamic=False, backend=backend)
 
 
-def compiled_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Find what is compiled of an objective, each by itself."""
+def _compiled(module: nn.Module) -> Iterator[nn.Module]:
     for part in module.children():
         members = part if isinstance(part, nn.Sequential) else ()
         found = list(blocks(nn.ModuleDict({"part": part})))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.core.batch import Batch
-from trainers.blocks import blocks, checkpoint_blocks, compiled_parts
+from trainers.blocks import blocks, checkpoint_blocks, compile_by
 from trainers.core.engine import EngineConfig
 from trainers.core.objective import Objective
 
@@ -49,8 +49,7 @@ def _per_sample(objective: Objective, batch: Batch, engine: EngineConfig) -> flo
     if engine.checkpoint_activations:
         checkpoint_blocks(trial)
     if engine.compile:
-        for part in compiled_parts(trial):
-            part.compile(dynamic=False, backend=_PARTITION)
+        compile_by(trial, _PARTITION)
     few = min(_FEW, len(batch) // 2)
     if not few:  # what does not grow with the batch counts with its one sample
         return float(_kept(trial, batch, engine))

@@ -43,7 +43,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict memory, speed, time and cost of a run, from a few steps on this machine.
+    """Predict memory, speed, time and cost of a run, from steps or counts on this machine.
 
     Example: eagleray plan simclr-emoji --on node --gpu "NVIDIA H100 HBM3" --price 2.5
     """

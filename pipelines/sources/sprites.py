@@ -27,7 +27,7 @@ from pipelines.sprites.words import caption, labels
 from pipelines.sprites.world import Motion
 
 _TRIES = 64  # pictures drawn for one sprite
-_TOGETHER = 256
+_TOGETHER = 256  # films whose motion is simulated at once, at most
 _STEPS = 1 << 19  # of all sprites of films that are simulated together: 32 bytes each
 
 # Of the process and not of a source, which every read task unpickles anew.

@@ -92,7 +92,7 @@ def test_blocks_that_learn_are_compiled_and_parts_without_any_with_their_members
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: compiled.append(self))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(self))
     monkeypatch.setattr("shutil.which", lambda name: name)
     mixed = Mixed()
     compile_parts(mixed, torch.device("cpu"))

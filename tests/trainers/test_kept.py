@@ -82,3 +82,9 @@ def test_compiling_keeps_less_of_a_transformer_and_changes_no_objective() -> Non
     )
     assert 0 < fused < plain
     assert torch.equal(objective(views).loss, before)
+
+
+def test_compiled_blocks_that_are_computed_again_keep_their_inputs() -> None:
+    engine = EngineConfig(checkpoint_activations=True, compile=True)
+    found = kept_per_sample(Rows(3), batch(), engine)
+    assert found == 4 * (3 * INSIDE + HIDDEN)

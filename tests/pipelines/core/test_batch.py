@@ -28,3 +28,12 @@ def test_unequal_parts_are_refused(count):
     batch = Batch(torch.arange(6), torch.arange(6), {})
     with pytest.raises(ValueError, match=f"6 samples cannot be cut into {count} equal parts"):
         batch.split(count)
+
+
+def test_its_first_samples_are_copies():
+    batch = Batch(torch.arange(6), torch.arange(6) * 7, {"a": torch.rand(6, 2)})
+    few = batch.first(2)
+    assert few.samples.tolist() == [0, 1]
+    assert few.keys.tolist() == [0, 7]
+    assert torch.equal(few.views["a"], batch.views["a"][:2])
+    assert few.views["a"].untyped_storage().nbytes() == 2 * 2 * 4

@@ -17,7 +17,7 @@ from cluster.facts import Facts
 from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
 from cluster.workforce import Growth, Need, demand, wait_for_workers, worker_resources
-from pipelines.memory import huge_pages
+from pipelines.memory import kept_in_threads, shipped_jemalloc
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from trainers.checkpoint import committed
@@ -128,6 +128,9 @@ def _line(error: Exception) -> str:
 
 
 def _fit(config: dict[str, Any], profile: Profile, workers: int) -> None:
+    # The library runs ``work`` in a thread; on a CPU its activations are large and come anew.
+    jemalloc = shipped_jemalloc() if profile.device == "cpu" else None
+    allocator = kept_in_threads(os.environ, jemalloc)
     with tempfile.TemporaryDirectory(prefix="eagleray-train-") as folder:
         TorchTrainer(
             work,
@@ -142,7 +145,6 @@ def _fit(config: dict[str, Any], profile: Profile, workers: int) -> None:
                 storage_path=folder,
                 # The next attempt may have another number of workers, which is decided here.
                 failure_config=ray.train.FailureConfig(max_preemption_failures=0),
-                # The library runs ``work`` in a thread.
-                worker_runtime_env={"env_vars": huge_pages(os.environ)},
+                worker_runtime_env={"env_vars": allocator},
             ),
         ).fit()

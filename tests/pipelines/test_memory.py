@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.memory import huge_pages
+from pipelines.memory import huge_pages, kept_in_threads, shipped_jemalloc
 
 SCRIPT = """
 import resource, sys, threading
@@ -71,3 +71,21 @@ def test_tunables_that_are_set_are_kept() -> None:
     assert huge_pages(mine) == {"GLIBC_TUNABLES": f"{mine['GLIBC_TUNABLES']}:{one}"}
     chosen = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=2"}
     assert huge_pages(chosen) == chosen
+
+
+@pytest.mark.skipif(shipped_jemalloc() is None, reason="Ray brings no jemalloc here")
+def test_a_thread_keeps_what_it_frees() -> None:
+    allocator = kept_in_threads({}, shipped_jemalloc())
+    assert faults("keep", "thread", allocator) < faults("keep", "thread", huge_pages({})) / 10
+
+
+def test_an_allocator_that_was_chosen_is_kept() -> None:
+    library = Path("/ray/core/libjemalloc.so")
+    ours = kept_in_threads({}, library)
+    assert ours["LD_PRELOAD"] == str(library)
+    assert kept_in_threads({"LD_PRELOAD": "/lib/libtcmalloc.so.4"}, library) == {}
+    beside = kept_in_threads({"LD_PRELOAD": "/lib/other.so"}, library)
+    assert beside["LD_PRELOAD"] == f"/lib/other.so:{library}"
+    told = kept_in_threads({"MALLOC_CONF": "dirty_decay_ms:5"}, library)
+    assert told["MALLOC_CONF"] == f"{ours['MALLOC_CONF']},dirty_decay_ms:5"
+    assert kept_in_threads({}, None) == huge_pages({})

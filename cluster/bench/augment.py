@@ -73,7 +73,7 @@ def ours() -> TwoViews:
         samples = torch.arange(len(stored))
         keys = sample_keys(0, torch.full_like(samples, number), samples).to(stored.device)
         images = pixels(stored)
-        return augment(images, keys, 16), augment(images, keys, 17)
+        return augment(images, keys, 16).float(), augment(images, keys, 17).float()
 
     return make
 

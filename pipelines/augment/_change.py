@@ -6,10 +6,9 @@ from torch import Tensor
 
 from pipelines.augment import _colour as colour
 from pipelines.augment import _geometry as geometry
-from pipelines.core.fused import fused
+from pipelines.core.fused import lacks
 
 
-@fused
 def change(
     images: Tensor, maps: Tensor, matrix: Tensor, offset: Tensor, fill: float | None
 ) -> Tensor:
@@ -25,4 +24,8 @@ def change(
     Returns:
         Images in [0, 1]. [B, 3, H, W]
     """
+    if images.is_cuda and not lacks():
+        from pipelines.augment import _kernel  # needs triton
+
+        return _kernel.change(images, maps, matrix, offset, fill)
     return colour.recolour(geometry.resample(images, maps, fill), (matrix, offset))

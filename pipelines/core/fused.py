@@ -40,9 +40,8 @@ def fused(work: Work) -> Work:
 
 @functools.cache
 def _compiled(work: Callable[..., Any]) -> Callable[..., Any]:
-    lacks = _lacks()
-    if lacks:
-        _log.warning("no %s: views are made on the GPU several times slower", lacks)
+    if lacks():
+        _log.warning("no %s: views are made on the GPU several times slower", lacks())
         return work
     whole: dict[str, Any] = {
         "realize_reads_threshold": _WHOLE,
@@ -51,7 +50,8 @@ def _compiled(work: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(work, dynamic=False, options=whole)
 
 
-def _lacks() -> str:
+@functools.cache
+def lacks() -> str:
     """What compiling for a GPU needs and is not here."""
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
     if not any(shutil.which(name) for name in compilers if name):

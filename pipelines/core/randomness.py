@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from pipelines.core.fused import fused
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -61,7 +63,11 @@ def uniform(keys: Tensor, stream: int, count: int) -> Tensor:
         Numbers, the same on every device. [B, count] float32
     """
     counters = torch.arange(count, device=keys.device, dtype=torch.int64)
-    offsets = mix(counters + (stream << 32))
+    return _uniform(keys, mix(counters + (stream << 32)))
+
+
+@fused
+def _uniform(keys: Tensor, offsets: Tensor) -> Tensor:
     bits = mix(keys[:, None] ^ offsets[None, :])
     return _shift(bits, 40).to(torch.float32) * (1.0 / (1 << 24))
 

@@ -24,7 +24,7 @@ _CHOICE = 2048  # stream of the numbers that choose among several captions
 @fused
 def normalise(images: Tensor) -> Tensor:
     """Pixels in [0, 1] to [-1, 1], what every tower expects."""
-    return images.mul(2.0).sub_(1.0)
+    return images.to(torch.float32).mul(2.0).sub_(1.0).contiguous()
 
 
 @fused

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from pipelines.augment import _colour as colour
-from pipelines.augment._change import change
 from pipelines.augment.affine_colour import AffineColour
 from pipelines.augment.crop_colour import CropColour
+from pipelines.core import randomness
 from pipelines.core.randomness import uniform
 from pipelines.views import normalise, pixels
 
@@ -21,14 +21,13 @@ def images() -> Tensor:
     return torch.rand(6, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("fill", [None, 1.0])
-def test_moving_and_mixing_in_one_pass_is_the_same(monkeypatch, fill):
-    maps, matrix, offset, _ = CROP._numbers(uniform(KEYS, 0, 14))
-    expected = change(images(), maps, matrix, offset, fill)
-    monkeypatch.setattr(colour, "recolour", lambda some, state: colour._mix(some, *state))
-    traced = torch.compile(change.__wrapped__, backend="aot_eager", fullgraph=True)
-    found = traced(images(), maps, matrix, offset, fill)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("size", [(20, 24), (5, 4), (1, 9)])
+def test_a_blur_by_products_of_matrices_is_the_same(size: tuple[int, int]) -> None:
+    given = torch.rand(6, 3, *size, generator=torch.Generator().manual_seed(0))
+    sigma = torch.linspace(0, 2, 6)
+    found = colour.smooth(given, sigma, 6)
+    expected = colour.blur(given, sigma, 6)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.5 / 255)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +38,8 @@ def test_moving_and_mixing_in_one_pass_is_the_same(monkeypatch, fill):
             AffineColour._numbers,
             (AffineColour(AffineColour.Config()), uniform(KEYS, 0, 12), torch.ones(6, 3, 3)),
         ),
-        (colour._smooth, (images(), torch.linspace(0, 2, 6), 6, 2)),
-        (colour._smooth, (images(), torch.linspace(0, 2, 6), 6, 3)),
+        (colour._bands, (torch.linspace(0, 2, 6), 20, 6)),
+        (randomness._uniform, (KEYS, KEYS)),
         (pixels, (images().mul(255).to(torch.uint8).permute(0, 2, 3, 1),)),
         (normalise, (images(),)),
     ],

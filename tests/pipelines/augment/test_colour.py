@@ -179,20 +179,6 @@ def test_blur_has_the_asked_radius(radius):
         np.testing.assert_allclose(blurred[place].numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("radius", [1, 4, 11])
-def test_a_blur_of_all_one_axis_after_the_other_is_that_of_the_chosen(radius):
-    """Where asking which are chosen is slow (a GPU), all are blurred, and by sums."""
-    sigma = values(0, 1, 0, 1.5, 0, 0.3)
-    down = colour._smooth(images(), sigma, radius, 2)
-    close(colour._smooth(down, sigma, radius, 3), colour.blur(images(), sigma, radius))
-
-
-def test_mixing_without_a_product_of_matrices_is_the_same():
-    state = colour.hue(colour.identity(6, CPU), torch.linspace(0, 1, 6))
-    state = colour.brightness(state, torch.linspace(0.5, 1.5, 6))
-    close(colour._mix(images(), *state), colour.recolour(images(), state))
-
-
 def test_what_is_not_blurred_stays_bit_for_bit_and_the_given_is_left_alone():
     given = images()
     blurred = colour.blur(given, values(0, 1, 0, 1, 0, 1))

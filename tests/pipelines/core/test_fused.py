@@ -43,7 +43,7 @@ def test_on_a_gpu_it_is_compiled_once(monkeypatch):
         return lambda *values: "compiled"
 
     monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(module, "_lacks", lambda: "")
+    monkeypatch.setattr(module, "lacks", lambda: "")
     work = fused(add)
     values = torch.ones(2).as_subclass(OnGpu)
     assert [work(values, 1), work(values, 2)] == ["compiled", "compiled"]

@@ -38,8 +38,10 @@ def test_a_bidirectional_tower_sees_both_sides() -> None:
 def test_a_causal_tower_reads_its_features_at_the_end() -> None:
     """And not at the token with the highest number, as the library does for an end token of 2."""
     tower = build("text_transformer")
-    assert torch.equal(tower(TEXT), tower.states(TEXT)[:, 4])
-    assert torch.equal(tower(TEXT[:, :4]), tower.states(TEXT)[:, 3])  # a piece without an end
+    # Close and not equal: some processors round by where in memory a number is.
+    torch.testing.assert_close(tower(TEXT), tower.states(TEXT)[:, 4])
+    piece = tower(TEXT[:, :4])  # without an end
+    torch.testing.assert_close(piece, tower.states(TEXT)[:, 3])
 
 
 def test_features_of_a_bidirectional_tower_are_the_mean_of_its_tokens() -> None:

@@ -22,7 +22,7 @@ def change(
         fill: Value outside the image; None repeats its border.
 
     Returns:
-        Images in [0, 1]. [B, 3, H, W]
+        Images in [0, 1]; float16 where a GPU's kernel makes them. [B, 3, H, W]
     """
     if images.is_cuda and not lacks():
         from pipelines.augment import _kernel  # needs triton

@@ -139,5 +139,5 @@ def _bell(distance: Tensor, sigma: Tensor) -> Tensor:
 def _taps(sigma: Tensor, radius: int) -> Tensor:
     """Weights of a Gaussian that add up to 1, a row each channel: [B] -> [3B, 2 radius + 1]."""
     steps = torch.arange(-radius, radius + 1, device=sigma.device, dtype=sigma.dtype)
-    weights = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    weights = _bell(steps, sigma.clamp(min=1e-3)[:, None])
     return (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)

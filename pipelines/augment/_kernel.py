@@ -14,9 +14,11 @@ _BLOCK = 512  # pixels of a program
 def _change(  # type: ignore[no-untyped-def]
     images, numbers, out, height, width, fill, border: tl.constexpr, block: tl.constexpr
 ):
-    sample = tl.program_id(1).to(tl.int64)
-    place = tl.program_id(0) * block + tl.arange(0, block)
     size = height * width
+    blocks = (size + block - 1) // block
+    # One axis: the others end at 65,535, and a batch may have more pictures.
+    sample = (tl.program_id(0) // blocks).to(tl.int64)
+    place = (tl.program_id(0) % blocks) * block + tl.arange(0, block)
     there = place < size
     numbers += sample * 18
     # Of [-1, 1], the middle of a pixel, as affine_grid has it.
@@ -74,7 +76,8 @@ def change(
     height, width = images.shape[2:]
     numbers = torch.cat([maps.flatten(1), matrix.flatten(1), offset], 1)
     out = torch.empty(len(images), height, 3, width, dtype=torch.float16, device=images.device)
-    grid = (triton.cdiv(height * width, _BLOCK), len(images))
+    images = images.float().contiguous()
+    grid = (triton.cdiv(height * width, _BLOCK) * len(images),)
     given = 0.0 if fill is None else fill
     _change[grid](
         images, numbers, out, height, width, given, border=fill is None, block=_BLOCK, num_warps=4

@@ -23,7 +23,7 @@ _CHOICE = 2048  # stream of the numbers that choose among several captions
 
 @fused
 def normalise(images: Tensor) -> Tensor:
-    """Pixels in [0, 1] to [-1, 1], what every tower expects."""
+    """Pixels in [0, 1] to [-1, 1] in float32, what every tower expects."""
     return images.to(torch.float32).mul(2.0).sub_(1.0).contiguous()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from cluster.bench.rounds import Measure
@@ -55,9 +56,9 @@ class Stepping:
 
 
 def candidates(stepping: Stepping) -> tuple[Mapping[str, Measure], list[dict[str, float]]]:
-    """What is measured, by name; and what else each run of this system tells."""
+    """What is measured, by name; and what else each run tells."""
     found: list[dict[str, float]] = []
-    return {"ours": lambda: ours(stepping, found), "bare": lambda: bare(stepping)}, found
+    return {"ours": lambda: ours(stepping, found), "bare": lambda: bare(stepping, found)}, found
 
 
 def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
@@ -112,13 +113,40 @@ def shares_of_peak(
     return {name: share["mfu"] for name, share in used.items() if "mfu" in share}
 
 
-def bare(stepping: Stepping) -> float:
+def with_reading(rate: float, read_seconds: float, cores: int) -> float:
+    """What a loop would make that reads its samples on the cores that it trains on.
+
+    Args:
+        rate: Samples/s of the loop with its data in memory.
+        read_seconds: Seconds of a core that reading a sample takes.
+        cores: How many both have.
+
+    Returns:
+        Samples/s, if the two share the cores without any loss.
+    """
+    return 1 / (1 / rate + read_seconds / cores)
+
+
+def bare(stepping: Stepping, found: list[dict[str, float]]) -> float:
     """The same modules, views and optimizer in a plain loop, in a process of its own. Samples/s."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_bare, (stepping,))
+        rate, read_seconds = pool.apply(_bare, (stepping,))
+    found.append({"read_seconds": read_seconds})
+    return rate
 
 
-def _bare(stepping: Stepping) -> float:
+def _held(reader: Reader, share: Share) -> tuple[list[pa.Table], float]:
+    """Tables of a share, and seconds of a core that a sample of them took after the first."""
+    tables = stream_here(reader, share, ReaderConfig(threads=1))
+    held = [next(tables)]  # with all that is done once
+    began = time.process_time()
+    held += tables
+    read = share.global_batch * (len(held) - 1)
+    return held, (time.process_time() - began) / read
+
+
+def _bare(stepping: Stepping) -> tuple[float, float]:
+    """Samples/s of the loop, and seconds of a core to read one."""
     recipe = stepping.recipe
     device = torch.device(stepping.profile.device)
     if device.type == "cpu":
@@ -130,8 +158,9 @@ def _bare(stepping: Stepping) -> float:
     if stepping.profile.engine.compile:
         compile_parts(objective, device)
     views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
-    share = Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
-    tables = list(stream_here(reader, share, ReaderConfig()))
+    tables, read_seconds = _held(
+        reader, Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
+    )
     config = recipe.optimizer
     optimizer = build_optimizer(objective, config, device)
     precision = stepping.profile.engine.precision
@@ -155,7 +184,7 @@ def _bare(stepping: Stepping) -> float:
         objective.after_step((step + 1) / stepping.steps)
     _settle(device)
     made = (stepping.steps - stepping.warm) * recipe.global_batch
-    return made / (time.perf_counter() - began)
+    return made / (time.perf_counter() - began), read_seconds
 
 
 def _settle(device: torch.device) -> None:

@@ -125,17 +125,22 @@ def step(
 
     Example: eagleray bench step simclr-emoji --json
     """
+    from cluster.bench.loader import cores
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.bench.step import Stepping, candidates, shares_of_peak
+    from cluster.bench.step import Stepping, candidates, shares_of_peak, with_reading
     from trainers.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or ())
     stepping = Stepping(chosen, profile(profile_name, 1), steps)
     measures, told = candidates(stepping)
     rates = interleave(measures, rounds, say)
-    found = {name: statistics.median(run[name] for run in told) for name in told[0]}
-    result = {**medians(rates), "ratios": ratios(rates, "ours"), "rounds": rates, **found}
-    mfu = shares_of_peak(stepping, medians(rates), found["flops_per_sample"])
+    names = {name for run in told for name in run}
+    found = {n: statistics.median(run[n] for run in told if n in run) for n in sorted(names)}
+    middle = medians(rates)
+    result = {**middle, "ratios": ratios(rates, "ours"), "rounds": rates, **found}
+    if stepping.profile.device == "cpu":
+        result["bare_with_reading"] = with_reading(middle["bare"], found["read_seconds"], cores())
+    mfu = shares_of_peak(stepping, middle, found["flops_per_sample"])
     if mfu:
         result["mfu"] = mfu
     if as_json:
@@ -143,6 +148,10 @@ def step(
         return
     _show(medians(rates), ratios(rates, "ours"))
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
+    if "bare_with_reading" in result:
+        text = "plain loop, were it to read on the same cores"
+        print(f"{text}: {result['bare_with_reading']:,.0f}/s")
+    print(f"reading a sample: {1e3 * found['read_seconds']:.3g} ms of a core")
     print(f"making views: {100 * found['augment_share']:.2f} % of a step")
     print(f"a commit: {found['commit_seconds']:.2f} s")
     print(f"a sample: {found['flops_per_sample'] / 1e9:.3g} GFLOP, forward and backward")

@@ -20,16 +20,20 @@ from trainers.recipe import shipped
 KEPT = Path(__file__).with_name("steps.json")
 OTHERS = ("debug", "clip-vit-b16")  # too small to tell, and too large for a CPU
 Row = dict[str, Any]
+_TOLD = ("ours", "bare", "bare_with_reading", "read_seconds", "data_wait_share")
 
 _HEAD = """\
 # What a step costs
 
 Made by `python -m tests.benchmarks.steps`: samples/s of `eagleray bench step` (stream, engine,
 loop and tracking, one worker) and of a plain PyTorch loop of the same modules with its data in
-memory, interleaved, medians. *times* is how much longer a step of the system takes.
+memory, interleaved, medians. *times* is how much longer a step of the system takes. The system also
+reads: decodes, or draws its films, on the cores that it trains on. *reading* is what a sample of
+that takes of a core, measured alone; *times of both* is against the plain loop and its reading one
+after the other on the same cores.
 
-| recipe | samples/s | plain loop | times | waits for data | rounds | date |
-| --- | --- | --- | --- | --- | --- | --- |
+| recipe | samples/s | plain loop | times | reading | times of both | waits | rounds | date |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -42,7 +46,7 @@ def measured(recipe: str, steps: int, rounds: int) -> Row:
         "recipe": recipe,
         "date": datetime.date.today().isoformat(),
         "rounds": rounds,
-        **{name: found[name] for name in ("ours", "bare", "data_wait_share")},
+        **{name: found[name] for name in _TOLD},
     }
 
 
@@ -57,11 +61,14 @@ def keep(row: Row) -> None:
 
 
 def _line(row: Row) -> str:
+    read = "read_seconds" in row  # rows from before 2026-11-26, 22:00, have none
     cells = (
         row["recipe"],
         f"{row['ours']:.0f}",
         f"{row['bare']:.0f}",
         f"{row['bare'] / row['ours']:.2f}",
+        f"{1e3 * row['read_seconds']:.2f} ms" if read else "",
+        f"{row['bare_with_reading'] / row['ours']:.2f}" if read else "",
         f"{100 * row['data_wait_share']:.2f} %",
         str(row["rounds"]),
         row["date"],

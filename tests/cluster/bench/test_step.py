@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from cluster.bench.step import Stepping, _bare, candidates, shares_of_peak
+from cluster.bench.step import (
+    Stepping,
+    _bare,
+    _held,
+    candidates,
+    shares_of_peak,
+    with_reading,
+)
 from cluster.prepare import train_tokenizer
 from cluster.profile import load_profile
+from pipelines.reader import Share
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
 from trainers.flops import flops_per_sample
 from trainers.model import build_objective
@@ -23,7 +33,8 @@ def test_both_candidates_train_and_this_system_tells_where_its_time_went(
     rates = {name: measure() for name, measure in measures.items()}
     assert rates.keys() == {"ours", "bare"}
     assert all(rate > 0 for rate in rates.values())
-    assert len(told) == 1
+    assert len(told) == 2
+    assert told[1]["read_seconds"] > 0
     assert 0 <= told[0]["data_wait_share"] <= 1
     assert told[0]["commit_seconds"] > 0
     recipe = small_recipe()
@@ -32,6 +43,30 @@ def test_both_candidates_train_and_this_system_tells_where_its_time_went(
     batch = builder_of(recipe, objective, tokenizer)(next(tables_of(recipe)))
     assert told[0]["flops_per_sample"] == pytest.approx(flops_per_sample(objective, batch))
     assert shares_of_peak(stepping(9), rates, told[0]["flops_per_sample"]) == {}  # of a CPU
+
+
+@pytest.mark.parametrize(
+    ("read_seconds", "cores", "rate"), [(0.0, 2, 100.0), (0.02, 2, 50.0), (0.01, 1, 50.0)]
+)
+def test_reading_on_the_same_cores_comes_on_top(
+    read_seconds: float, cores: int, rate: float
+) -> None:
+    assert with_reading(100.0, read_seconds, cores) == pytest.approx(rate)
+
+
+def test_reading_is_timed_without_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("cluster.bench.step.time.process_time", lambda: clock[0])
+
+    def tables(*_: object) -> Iterator[int]:
+        for number in range(5):
+            clock[0] += 100.0 if number == 0 else 0.25
+            yield number
+
+    monkeypatch.setattr("cluster.bench.step.stream_here", tables)
+    held, seconds = _held(reader_of(small_recipe()), Share(16, 0, 1, 0, 5))
+    assert held == [0, 1, 2, 3, 4]
+    assert seconds == pytest.approx(0.25 / 16)
 
 
 def test_shares_of_a_known_peak_are_told_of_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
 
 COMMANDS = ["demo", "train", "evaluate", "report", "list", "submit"]
-COMMANDS += ["pack", "index", "inspect", "verify", "bench", "plan", "finetune"]
+COMMANDS += ["pack", "index", "inspect", "verify", "bench", "plan", "finetune", "doctor"]
 
 
 def eagleray(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ import ray
 from cluster.attempts import last_commit, train_to_the_end
 from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
-from cluster.prepare import claim, prepare
+from cluster.prepare import Prepared, claim, prepare
 from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
@@ -79,21 +79,39 @@ def train_run(
         prepared = prepare(run, recipe)
         facts.prepared(prepared, recipe)
         preparing = time.perf_counter() - started
-        with (
-            _evaluating(run, recipe, profile, session, say) as faults,
-            watch(run, recipe.steps * recipe.global_batch),
-        ):
-            train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
-        prune(run, profile.keep)
+        # From here on the store is known to be right: one that is down comes back.
+        with storage.persisting(profile.reader.outage):
+            faults = _train(run, recipe, profile, prepared, facts, session, watch, say)
+    with storage.persisting(profile.reader.outage):
+        for fault in faults:
+            facts.event(last_commit(run), fault)
+        evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
+        facts.conclude(read_clock(run), last_commit(run), len(read_quarantine(quarantine_url(run))))
+        facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
+        url = write_summary(run)
+        return Finished(run, json.loads(storage.read_text(url)), write_report(run))
+
+
+def _train(
+    run: str,
+    recipe: Recipe,
+    profile: Profile,
+    prepared: Prepared,
+    facts: Facts,
+    session: Session,
+    watch: Watch,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Train with evaluations beside it; returns what failed of them."""
+    with (
+        _evaluating(run, recipe, profile, session, say) as faults,
+        watch(run, recipe.steps * recipe.global_batch),
+    ):
+        train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
+    prune(run, profile.keep)
     for samples in _collapses(run):
         facts.event(samples, "the features have collapsed: see feature_rank and feature_spread")
-    for fault in faults:
-        facts.event(last_commit(run), fault)
-    evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
-    facts.conclude(read_clock(run), last_commit(run), len(read_quarantine(quarantine_url(run))))
-    facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
-    url = write_summary(run)
-    return Finished(run, json.loads(storage.read_text(url)), write_report(run))
+    return faults
 
 
 def _wants_dashboard(recipe: Recipe, profile: Profile) -> bool:

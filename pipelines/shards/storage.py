@@ -22,6 +22,7 @@ from pipelines.shards.storage_faults import (
     explained,
     pauses,
     persist,
+    persisting,
     retried,
     told,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "names",
     "open_read",
     "persist",
+    "persisting",
     "read_bytes",
     "read_ranges",
     "read_tail",

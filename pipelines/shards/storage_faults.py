@@ -10,6 +10,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import fsspec.asyn
@@ -23,6 +24,7 @@ T = TypeVar("T")
 RETRIES = 7
 _LONGEST = 8.0  # seconds between two tries
 _persistence = 0.0
+_here: ContextVar[float] = ContextVar("persistence", default=0.0)  # a new thread has the default
 PATIENCE = 256 << 20  # a listing has many pages: it may take as long as so many bytes
 _CLIENTS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
 _LASTING = {
@@ -67,9 +69,9 @@ def passing(error: Exception) -> bool:
 
 def pauses() -> Iterator[float]:
     """Seconds to wait before each further try: doubling, with jitter, as often as is wanted."""
-    waited = 0.0
+    waited, wanted = 0.0, max(_persistence, _here.get())
     for attempt in itertools.count():
-        if attempt >= RETRIES and waited >= _persistence:
+        if attempt >= RETRIES and waited >= wanted:
             return
         pause = min(_LONGEST, 0.075 * 2 ** min(attempt, 16)) * (0.5 + random.random())
         waited += pause
@@ -86,6 +88,20 @@ def persist(seconds: float) -> None:
     """
     global _persistence
     _persistence = seconds
+
+
+@contextmanager
+def persisting(seconds: float) -> Iterator[None]:
+    """Have this thread, while the body runs, try for so long; others of the process do not.
+
+    Args:
+        seconds: As in ``persist``.
+    """
+    token = _here.set(seconds)
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def retried(act: Callable[[], T]) -> T:

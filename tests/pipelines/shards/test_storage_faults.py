@@ -5,6 +5,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fsspec.asyn import AsyncFileSystem
@@ -276,3 +277,35 @@ def test_what_changes_while_it_is_read_is_an_error_and_no_mixture(breaking, monk
 def test_a_folder_is_no_file(breaking):
     with pytest.raises(StorageError, match="bucket: Is a directory"):
         storage.read_bytes("memory://bucket")
+
+
+def test_one_thread_persists_while_others_are_told_soon() -> None:
+    def waited() -> float:
+        return sum(storage_faults.pauses())
+
+    with storage.persisting(100.0):
+        mine = waited()
+        with ThreadPoolExecutor(1) as pool:
+            others = pool.submit(waited).result()
+    assert 100 <= mine < 100 + 2 * storage_faults._LONGEST
+    assert others < 20
+    assert waited() < 20
+
+
+def test_a_driver_waits_for_a_store_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, down = [0.0], 60.0
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    def act() -> str:
+        if clock[0] < down:
+            raise ConnectionResetError("peer")
+        return "there"
+
+    monkeypatch.setattr(storage_faults.time, "sleep", sleep)
+    with pytest.raises(ConnectionResetError):
+        storage_faults.retried(act)
+    clock[0] = 0.0
+    with storage.persisting(120.0):
+        assert storage_faults.retried(act) == "there"

@@ -18,6 +18,9 @@ from cluster.profile import Profile
 from pipelines.core import UserError
 
 _SMALLEST_STORE = 512 << 20
+# Of a cluster that goes with its command: workers started before anything asks for one, which
+# training cannot use, and who asks whether a node is announced to go.
+_SPARED = {"RAY_prestart_worker_first_driver": "0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
         options["include_dashboard"] = dashboard
         options["object_store_memory"] = object_store(profile)
     try:
-        with warnings.catch_warnings(), _own_parameters():
+        with warnings.catch_warnings(), _own_settings():
             warnings.simplefilter("ignore")  # the library's own deprecations
             url = str(ray.init(**options).dashboard_url or "")
             _quieten_data()
@@ -114,17 +117,22 @@ def _quieten_data() -> None:
 
 
 @contextmanager
-def _own_parameters() -> Iterator[None]:
+def _own_settings() -> Iterator[None]:
     """Set what ``ray.init`` cannot.
 
     The agent that runs jobs wants a fixed port: a second cluster's jobs on this machine would wait
     for ever. The log monitor sends workers' lines to the driver's terminal, which shows none.
+    What is spared are processes that idle: each wakes a hundred times a second, beside a step.
     """
     original = parameter.RayParams
     parameter.RayParams = partial(
         original, dashboard_agent_listen_port=0, include_log_monitor=False
     )
+    mine = {name: value for name, value in _SPARED.items() if name not in os.environ}
+    os.environ.update(mine)
     try:
         yield
     finally:
         parameter.RayParams = original
+        for name in mine:
+            del os.environ[name]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,15 @@ def test_what_asks_ray_after_a_command_is_done_starts_no_cluster() -> None:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], RayParams]]:
+def environments() -> list[dict[str, str]]:
+    """What each cluster of one's own was started in."""
+    return []
+
+
+@pytest.fixture
+def started(
+    monkeypatch: pytest.MonkeyPatch, environments: list[dict[str, str]]
+) -> list[tuple[dict[str, Any], RayParams]]:
     """What each cluster of one's own was started with; none is."""
     import ray
     from ray._private import parameter
@@ -81,6 +90,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], RayPa
 
     def init(**options: Any) -> Context:
         calls.append((options, parameter.RayParams()))
+        environments.append(dict(os.environ))
         return Context()
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -110,6 +120,23 @@ def test_no_log_monitor_and_any_port_for_a_cluster_of_ones_own(
     ((_, found),) = started
     assert (found.include_log_monitor, found.dashboard_agent_listen_port) == (False, 0)
     assert parameter.RayParams().include_log_monitor is not False
+
+
+def test_processes_that_would_idle_are_spared_unless_asked_for(
+    started: list[tuple[dict[str, Any], RayParams]],
+    environments: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher, first = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_prestart_worker_first_driver"
+    monkeypatch.delenv(watcher, raising=False)
+    monkeypatch.delenv(first, raising=False)
+    with connect(Profile()):
+        assert {watcher, first}.isdisjoint(os.environ)
+    monkeypatch.setenv(watcher, "1")
+    with connect(Profile()):
+        assert os.environ[watcher] == "1"
+    assert [(e[watcher], e[first]) for e in environments] == [("0", "0"), ("1", "0")]
+    assert len(started) == 2
 
 
 def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

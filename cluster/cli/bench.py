@@ -146,7 +146,7 @@ def step(
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    _show(medians(rates), ratios(rates, "ours"))
+    _show(middle, ratios(rates, "ours"))
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
     if "bare_with_reading" in result:
         text = "plain loop, were it to read on the same cores"

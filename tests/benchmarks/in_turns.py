@@ -4,6 +4,7 @@ Run as ``python -m tests.benchmarks.in_turns [--rounds N] [--seconds S] [--tars 
 where READER is what a profile's ``reader`` has otherwise, as JSON: ``{}`` or ``{"threads": 3}``.
 All candidates, each with a cluster of its own, are there from the start; all but one are stopped
 (SIGSTOP). What a turn leaves undone the next one goes on with: nothing is lost between them.
+Linux alone tells what processes have started, and taken of the cores.
 """
 
 from __future__ import annotations
@@ -152,11 +153,15 @@ def start(folder: Path, name: str, loading: Changed) -> Candidate:
         processes.append(subprocess.Popen([*command, "--tars", loading.url, name]))
         counts.append(Count(path))
     candidate, deadline = Candidate(processes, counts), time.monotonic() + _LONGEST
-    while candidate.made < _WARM:
-        if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
-            end([candidate])
-            sys.exit(f"{name}: it does not start")
-        time.sleep(_GLANCE)
+    try:
+        while candidate.made < _WARM:
+            ended = any(process.poll() is not None for process in processes)
+            if ended or time.monotonic() > deadline:
+                sys.exit(f"{name}: it does not start")
+            time.sleep(_GLANCE)
+    except BaseException:  # whoever interrupts this does not want it to run on
+        end([candidate])
+        raise
     candidate.send(signal.SIGSTOP)
     return candidate
 

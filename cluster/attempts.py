@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ray
-import ray.train
-from ray.train.torch import TorchTrainer
 
 from cluster import recovery
 from cluster.facts import Facts
 from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
-from cluster.workforce import Growth, Need, demand, wait_for_workers, worker_resources
-from pipelines.memory import kept_in_threads, shipped_jemalloc
+from cluster.worker_group import train_group
+from cluster.workforce import Growth, Need, demand, wait_for_workers
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from trainers.checkpoint import committed
 from trainers.job import Job
 from trainers.meter import NotFinite
 from trainers.recipe import Recipe
-from trainers.worker import work
 
 
 def train_to_the_end(
@@ -64,7 +58,7 @@ def train_to_the_end(
             config = {"job": now.model_dump(mode="json"), "reader": reference}
             try:
                 with Growth(need, workers, ask, say):
-                    _fit(config, profile, workers)
+                    train_group(config, profile, workers)
             except Exception as error:  # what it means is decided below
                 restarts = _after(error, run, recipe, profile, facts, before, restarts)
 
@@ -125,26 +119,3 @@ def _job(run: str, recipe: Recipe, profile: Profile) -> Job:
 def _line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else type(error).__name__
-
-
-def _fit(config: dict[str, Any], profile: Profile, workers: int) -> None:
-    # The library runs ``work`` in a thread; on a CPU its activations are large and come anew.
-    jemalloc = shipped_jemalloc() if profile.device == "cpu" else None
-    allocator = kept_in_threads(os.environ, jemalloc)
-    with tempfile.TemporaryDirectory(prefix="eagleray-train-") as folder:
-        TorchTrainer(
-            work,
-            train_loop_config=config,
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers,
-                use_gpu=profile.device == "cuda",
-                resources_per_worker=worker_resources(profile),
-            ),
-            run_config=ray.train.RunConfig(
-                name="run",
-                storage_path=folder,
-                # The next attempt may have another number of workers, which is decided here.
-                failure_config=ray.train.FailureConfig(max_preemption_failures=0),
-                worker_runtime_env={"env_vars": allocator},
-            ),
-        ).fit()

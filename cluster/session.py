@@ -13,14 +13,21 @@ from typing import Any
 
 import ray
 from ray._private import parameter
+from ray._private.node import Node
 
 from cluster.profile import Profile
 from pipelines.core import UserError
 
 _SMALLEST_STORE = 512 << 20
 # Of a cluster that goes with its command: workers started before anything asks for one, which
-# training cannot use, and who asks whether a node is announced to go.
-_SPARED = {"RAY_prestart_worker_first_driver": "0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+# training cannot use, or kept when they are done, and who asks whether a node is announced to go.
+_SPARED = {
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_num_workers_soft_limit": "1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+# Without a dashboard nobody asks for the metrics of Ray's processes.
+_UNSEEN = {"RAY_enable_metrics_collection": "0", "REPORTER_UPDATE_INTERVAL_MS": "60000"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,6 @@ def connect(
     Raises:
         UserError: There is no cluster at the address.
     """
-    # Ray gives its workers a low priority, but training should not yield to the desktop.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     # A reader that waits a second for its next task would be ended, and its successor would
     # import the same again.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
@@ -99,7 +104,7 @@ def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
         options["include_dashboard"] = dashboard
         options["object_store_memory"] = object_store(profile)
     try:
-        with warnings.catch_warnings(), _own_settings():
+        with warnings.catch_warnings(), _own_settings(dashboard):
             warnings.simplefilter("ignore")  # the library's own deprecations
             url = str(ray.init(**options).dashboard_url or "")
             _quieten_data()
@@ -117,22 +122,32 @@ def _quieten_data() -> None:
 
 
 @contextmanager
-def _own_settings() -> Iterator[None]:
+def _own_settings(dashboard: bool) -> Iterator[None]:
     """Set what ``ray.init`` cannot.
 
     The agent that runs jobs wants a fixed port: a second cluster's jobs on this machine would wait
-    for ever. The log monitor sends workers' lines to the driver's terminal, which shows none.
-    What is spared are processes that idle: each wakes a hundred times a second, beside a step.
+    for ever. The log monitor sends workers' lines to the driver's terminal, which shows none, and
+    the monitor starts nodes where there is only this one. Without a dashboard its process would
+    count usage. What is spared are processes that idle: each wakes a hundred times a second,
+    beside a step.
     """
-    original = parameter.RayParams
+    original, server = parameter.RayParams, Node.start_api_server
     parameter.RayParams = partial(
-        original, dashboard_agent_listen_port=0, include_log_monitor=False
+        original, dashboard_agent_listen_port=0, include_log_monitor=False, no_monitor=True
     )
-    mine = {name: value for name, value in _SPARED.items() if name not in os.environ}
+    if not dashboard:
+        Node.start_api_server = _no_server
+    wanted = _SPARED if dashboard else _SPARED | _UNSEEN
+    mine = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(mine)
     try:
         yield
     finally:
-        parameter.RayParams = original
+        parameter.RayParams, Node.start_api_server = original, server
         for name in mine:
             del os.environ[name]
+
+
+def _no_server(node: Node, **options: object) -> None:
+    """In place of the dashboard's."""
+    del node, options

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,9 @@ from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.shards import storage
 
+NICENESS = "RAY_worker_niceness"
+"""The variable by which Ray lowers the priority of what it starts."""
+_USUAL = "15"  # its value where nobody sets it
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _BLINK = 0.02  # seconds; short against the time that a read task takes
 # Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
@@ -48,6 +52,7 @@ class ReaderConfig(Config):
             less memory between processes than many tasks.
         cpus: Logical CPUs that a read task occupies.
         gpus: GPUs that a read task occupies, where it augments on one.
+        niceness: Of read tasks, so that training on the same cores goes first.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
         patience: Seconds that a reader may work on one batch before it counts as
@@ -60,6 +65,7 @@ class ReaderConfig(Config):
     threads: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
     gpus: float = Field(default=0.0, ge=0)
+    niceness: int = Field(default=15, ge=0, le=19)
     memory: int = Field(default=256 << 20, ge=1 << 20)
     patience: float = Field(default=300.0, gt=0)
     outage: float = Field(default=120.0, ge=0)
@@ -207,6 +213,7 @@ def _blocks(
         concurrency=min(config.tasks_ahead, len(parts)),
         num_cpus=config.cpus,
         num_gpus=config.gpus or None,
+        ray_remote_args=_priority(config.niceness),
     )
     blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
     others = set(threading.enumerate())
@@ -214,6 +221,15 @@ def _blocks(
         yield from iter(blocks)
     finally:
         _settle(others)
+
+
+def _priority(niceness: int) -> dict[str, Any]:
+    """Options of read tasks that set their processes' priority; none where it is that already."""
+    wanted = str(niceness)
+    if os.environ.get(NICENESS, _USUAL) == wanted:
+        return {}  # other options would mean other processes, which import everything again
+    # A training worker has 0, which what it starts would inherit.
+    return {"runtime_env": {"env_vars": {NICENESS: wanted}}}
 
 
 def _settle(others: set[threading.Thread]) -> None:

@@ -62,7 +62,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         def nothing(*_: object) -> Iterator[None]:
             yield
 
-        monkeypatch.setattr(attempts, "_fit", fit)
+        monkeypatch.setattr(attempts, "train_group", fit)
         monkeypatch.setattr(attempts, "Growth", nothing)
         monkeypatch.setattr(attempts, "demand", nothing)
         monkeypatch.setattr(attempts, "wait_for_workers", lambda *_: workers)

@@ -119,6 +119,7 @@ def test_no_log_monitor_and_any_port_for_a_cluster_of_ones_own(
         pass
     ((_, found),) = started
     assert (found.include_log_monitor, found.dashboard_agent_listen_port) == (False, 0)
+    assert found.no_monitor
     assert parameter.RayParams().include_log_monitor is not False
 
 
@@ -136,6 +137,21 @@ def test_processes_that_would_idle_are_spared_unless_asked_for(
     with connect(Profile()):
         assert os.environ[watcher] == "1"
     assert [(e[watcher], e[first]) for e in environments] == [("0", "0"), ("1", "0")]
+    assert len(started) == 2
+
+
+def test_without_a_dashboard_nothing_is_measured_for_one(
+    started: list[tuple[dict[str, Any], RayParams]],
+    environments: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collection = "RAY_enable_metrics_collection"
+    monkeypatch.delenv(collection, raising=False)
+    with connect(Profile()):
+        assert collection not in os.environ
+    with connect(Profile(), dashboard=True):
+        pass
+    assert [e.get(collection) for e in environments] == ["0", None]
     assert len(started) == 2
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from pipelines import stream as module
 from pipelines.reader import DataConfig, Reader, Share
 from pipelines.sources.synthetic import Synthetic
-from pipelines.stream import ReaderConfig, _rebatch, stream, stream_here
+from pipelines.stream import NICENESS, ReaderConfig, _rebatch, stream, stream_here
 
 
 def make_reader(samples: int = 20) -> Reader:
@@ -73,6 +75,22 @@ def test_a_spread_that_cannot_work_is_refused(options):
 @pytest.mark.usefixtures("ray_cluster")
 class TestOnRay:
     """Through Ray Data: the tables of ``stream_here``, one by one."""
+
+    @pytest.mark.parametrize("niceness", [15, 3, 0])
+    def test_reading_yields_to_what_it_is_for(self, niceness):
+        import ray
+
+        def noted(table: pa.Table) -> pa.Table:
+            mine = os.getpriority(os.PRIO_PROCESS, 0)
+            return table.append_column("niceness", pa.array([mine] * table.num_rows))
+
+        @ray.remote(num_cpus=0, runtime_env={"env_vars": {NICENESS: "0"}})
+        def training() -> tuple[int, list[int]]:
+            config = ReaderConfig(niceness=niceness)
+            (table,) = stream(ray.put(make_reader()), Share(4, 0, 1, 0, 1), config, noted)
+            return os.getpriority(os.PRIO_PROCESS, 0), table["niceness"].to_pylist()
+
+        assert ray.get(training.remote()) == (0, [niceness] * 4)
 
     @pytest.mark.parametrize("rank", [0, 1])
     @pytest.mark.parametrize("start", [0, 4])

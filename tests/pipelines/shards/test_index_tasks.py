@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from ray.exceptions import RayTaskError
 
+from pipelines.core import StorageError
 from pipelines.shards import index_tasks, storage
 from pipelines.shards.index import open_index, scan_here
 from pipelines.shards.index_tasks import scan_on_cluster
@@ -34,3 +36,13 @@ def test_an_index_by_ray_tasks_is_the_same(tmp_path, make_tar):
     there = open_index(f"{tmp_path}/*.tar", scan=scan_on_cluster)
     assert there.shards["samples"].to_pylist() == [1, 2, 3]
     assert there.spans(2).shape == (2, 3)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_shard_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    listed = [(storage.join(str(tmp_path), "gone.tar"), "1")]
+    with pytest.raises(StorageError, match=r"gone\.tar") as caught:
+        list(scan_on_cluster(listed, ""))
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, RayTaskError)

@@ -30,8 +30,7 @@ from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.shards import storage
 
 NICENESS = "RAY_worker_niceness"
-"""The variable by which Ray lowers the priority of what it starts."""
-_USUAL = "15"  # its value where nobody sets it
+"""The variable by which Ray lowers the priority of what it starts; it has 15 of its own."""
 _PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
 _BLINK = 0.02  # seconds; short against the time that a read task takes
 # Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
@@ -52,7 +51,8 @@ class ReaderConfig(Config):
             less memory between processes than many tasks.
         cpus: Logical CPUs that a read task occupies.
         gpus: GPUs that a read task occupies, where it augments on one.
-        niceness: Of read tasks, so that training on the same cores goes first.
+        niceness: Of read tasks, so that training on the same cores goes first. More than a
+            little keeps readers from being ahead.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
         patience: Seconds that a reader may work on one batch before it counts as
@@ -65,7 +65,7 @@ class ReaderConfig(Config):
     threads: int = Field(default=2, ge=1)
     cpus: float = Field(default=0.25, ge=0)
     gpus: float = Field(default=0.0, ge=0)
-    niceness: int = Field(default=15, ge=0, le=19)
+    niceness: int = Field(default=5, ge=0, le=19)
     memory: int = Field(default=256 << 20, ge=1 << 20)
     patience: float = Field(default=300.0, gt=0)
     outage: float = Field(default=120.0, ge=0)
@@ -224,12 +224,14 @@ def _blocks(
 
 
 def _priority(niceness: int) -> dict[str, Any]:
-    """Options of read tasks that set their processes' priority; none where it is that already."""
-    wanted = str(niceness)
-    if os.environ.get(NICENESS, _USUAL) == wanted:
-        return {}  # other options would mean other processes, which import everything again
-    # A training worker has 0, which what it starts would inherit.
-    return {"runtime_env": {"env_vars": {NICENESS: wanted}}}
+    """Options of read tasks that set their processes' priority, where the one here was set.
+
+    A training worker's is, and what it starts would inherit it. Elsewhere nobody goes first, and
+    other options would mean other processes, which import everything again.
+    """
+    if NICENESS not in os.environ:
+        return {}
+    return {"runtime_env": {"env_vars": {NICENESS: str(niceness)}}}
 
 
 def _settle(others: set[threading.Thread]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _GLANCE = 0.2  # seconds between looks at whether the consumer is still there
@@ -79,3 +80,16 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
         if fault is not None:
             raise fault
         held = following
+
+
+class AtOnce(Executor):
+    """Does what it is given before it returns, in its caller's thread."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call a function; what it raises is raised by the future's ``result``."""
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done

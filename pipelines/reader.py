@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.ahead import one_ahead
+from pipelines.ahead import AtOnce, one_ahead
 from pipelines.core import Config, DataError, Family
 from pipelines.core.permutation import Numbers, fold, mix
 from pipelines.core.source import RawSample, Source
@@ -179,7 +179,8 @@ class Reader:
 
         Args:
             rows: Which rows.
-            threads: How many of them decode: the next batch while one is handed over.
+            threads: How many decode. One is the caller's own; several decode the next batch
+                while one is handed over.
 
         Yields:
             The rows of one global batch at a time, in the order of positions.
@@ -192,9 +193,10 @@ class Reader:
         if not places:
             return
         raws = iter(self.source.read(np.concatenate([samples for _, samples in places])))
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else AtOnce()
+        begun = (self._begin(pool, *place, raws) for place in places)
         try:
-            for batch in one_ahead(self._begin(pool, *place, raws) for place in places):
+            for batch in one_ahead(begun) if threads > 1 else begun:
                 yield self._table(batch)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

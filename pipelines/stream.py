@@ -47,8 +47,8 @@ class ReaderConfig(Config):
         batches_per_task: Global batches that one read task fetches together, about:
             tasks are cut where windows of the shuffle end.
         tasks_ahead: Read tasks in flight for one worker.
-        threads: Threads of a read task that decode. Few tasks with several threads move
-            less memory between processes than many tasks.
+        threads: Threads of a read task that decode; 1 is the task's own. Several pay for
+            large pictures alone: whatever is short waits for the interpreter's lock.
         cpus: Logical CPUs that a read task occupies.
         gpus: GPUs that a read task occupies, where it augments on one.
         niceness: Of read tasks, so that training on the same cores goes first. More than a
@@ -62,7 +62,7 @@ class ReaderConfig(Config):
 
     batches_per_task: int = Field(default=8, ge=1)
     tasks_ahead: int = Field(default=2, ge=1)
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
     cpus: float = Field(default=0.25, ge=0)
     gpus: float = Field(default=0.0, ge=0)
     niceness: int = Field(default=5, ge=0, le=19)

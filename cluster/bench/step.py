@@ -55,6 +55,15 @@ class Stepping:
         return self.steps // 3
 
 
+def alone(profile: Profile) -> Profile:
+    """One worker of a profile; on a CPU, all of whose cores it has, with all workers' readers."""
+    one = profile.model_copy(update={"workers": 1, "min_workers": None})
+    if profile.device != "cpu":
+        return one
+    readers = {"tasks_ahead": profile.reader.tasks_ahead * profile.workers}
+    return one.model_copy(update={"reader": profile.reader.model_copy(update=readers)})
+
+
 def candidates(stepping: Stepping) -> tuple[Mapping[str, Measure], list[dict[str, float]]]:
     """What is measured, by name; and what else each run tells."""
     found: list[dict[str, float]] = []
@@ -137,7 +146,7 @@ def bare(stepping: Stepping, found: list[dict[str, float]]) -> float:
 
 def _held(reader: Reader, share: Share) -> tuple[list[pa.Table], float]:
     """Tables of a share, and seconds of a core that a sample of them took after the first."""
-    tables = stream_here(reader, share, ReaderConfig(threads=1))
+    tables = stream_here(reader, share, ReaderConfig())
     held = [next(tables)]  # with all that is done once
     began = time.process_time()
     held += tables

@@ -127,11 +127,11 @@ def step(
     """
     from cluster.bench.loader import cores
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.bench.step import Stepping, candidates, shares_of_peak, with_reading
+    from cluster.bench.step import Stepping, alone, candidates, shares_of_peak, with_reading
     from trainers.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or ())
-    stepping = Stepping(chosen, profile(profile_name, 1), steps)
+    stepping = Stepping(chosen, alone(profile(profile_name, None)), steps)
     measures, told = candidates(stepping)
     rates = interleave(measures, rounds, say)
     names = {name for run in told for name in run}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.ahead import Ahead, one_ahead
+from pipelines.ahead import Ahead, AtOnce, one_ahead
 
 WAIT = 20  # seconds until a test that hangs fails; none waits that long when all is well
 
@@ -135,3 +135,15 @@ class TestOneAhead:
         assert next(ahead) == 1
         with pytest.raises(OSError, match="gone"):
             next(ahead)
+
+
+def test_what_is_done_at_once_is_done_in_the_callers_thread():
+    done = AtOnce().submit(threading.get_ident)
+    assert done.done()
+    assert done.result() == threading.get_ident()
+
+
+def test_what_is_raised_at_once_is_told_with_the_result():
+    done = AtOnce().submit(int, "none")
+    with pytest.raises(ValueError, match="none"):
+        done.result()

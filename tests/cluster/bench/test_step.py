@@ -9,6 +9,7 @@ from cluster.bench.step import (
     Stepping,
     _bare,
     _held,
+    alone,
     candidates,
     shares_of_peak,
     with_reading,
@@ -23,6 +24,16 @@ from trainers.model import build_objective
 
 def stepping(steps: int) -> Stepping:
     return Stepping(small_recipe(), load_profile("laptop", ("workers=1",)), steps)
+
+
+@pytest.mark.parametrize(("name", "tasks"), [("laptop", 2), ("node", 4), ("gpu", 12)])
+def test_one_worker_has_the_readers_of_a_cpu_and_its_own_of_a_gpu(name: str, tasks: int) -> None:
+    whole = load_profile(name)
+    one = alone(whole)
+    assert (one.workers, one.min_workers, one.reader.tasks_ahead) == (1, None, tasks)
+    reader = one.reader.model_copy(update={"tasks_ahead": whole.reader.tasks_ahead})
+    others = {"workers": whole.workers, "min_workers": whole.min_workers, "reader": reader}
+    assert one.model_copy(update=others) == whole
 
 
 @pytest.mark.ray

@@ -47,8 +47,9 @@ class ReaderConfig(Config):
         batches_per_task: Global batches that one read task fetches together, about:
             tasks are cut where windows of the shuffle end.
         tasks_ahead: Read tasks in flight for one worker.
-        threads: Threads of a read task that decode; 1 is the task's own. Several pay for
-            large pictures alone: whatever is short waits for the interpreter's lock.
+        threads: Threads of a read task that decode, 1 is the task's own, or that augment
+            there on a CPU. Several pay for decoding large pictures alone: whatever is short
+            waits for the interpreter's lock.
         cpus: Logical CPUs that a read task occupies.
         gpus: GPUs that a read task occupies, where it augments on one.
         niceness: Of read tasks, so that training on the same cores goes first. More than a

@@ -123,6 +123,8 @@ def step(
 ) -> None:
     """Train with one worker against a plain loop of the same modules with its data in memory.
 
+    On a CPU the worker has the readers of all the profile's workers.
+
     Example: eagleray bench step simclr-emoji --json
     """
     from cluster.bench.loader import cores

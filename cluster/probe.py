@@ -123,7 +123,8 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         recipe, device = setting.recipe, torch.device("cpu")
         objective = build_objective(recipe, setting.tokenizer)
         size = recipe.data.decode.size
-        views = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device)
+        again = recipe.repeats
+        views = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device, again)
         tables, decoding = _decode(setting, rank)
         few = views(tables[0].slice(0, _FEW))
         flops, sizes = flops_per_sample(objective, few), sizes_of(objective, recipe.optimizer)
@@ -144,8 +145,8 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         cores=os.cpu_count() or 1,
         row_bytes=setting.reader.row_bytes,
         decode_seconds=decoding,
-        flops=flops,
-        kept=kept,
+        flops=flops * recipe.repeats,
+        kept=kept * recipe.repeats,
     )
 
 

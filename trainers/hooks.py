@@ -107,13 +107,15 @@ class RunHooks:
     def log(self, metrics: dict[str, float], samples: int) -> None:
         """Hand a line to every tracker."""
         if self._effort:
-            metrics = metrics | self._effort.rates(metrics["samples_per_second"])
+            seen = metrics["samples_per_second"] * self._job.recipe.repeats
+            metrics = metrics | self._effort.rates(seen)
         for tracker in self._trackers:
             tracker.log(metrics, samples=samples)
 
     def look(self, step: int, batch: Batch) -> dict[str, float]:
         """Look at the features, and say in the log where they have collapsed."""
-        found = self._features(step, batch)
+        # A sample that is there again would count as a feature of its own.
+        found = self._features(step, batch.every(self._job.recipe.repeats))
         if found.get("collapsed") and self._engine.rank == 0:
             _log.warning("features have collapsed at step %d: %s", step, found)
         return found
@@ -202,11 +204,12 @@ def view_pictures(table: pa.Table, batch: Batch, views: ViewSpec) -> list[Galler
         return []
     originals = _originals(table, source)
     shown |= {name: clip[:, 0] for name, clip in clips.items()}
+    repeats = len(batch) // table.num_rows
     rows = []
-    for place in range(min(_PICTURES, len(batch))):
+    for place in range(min(_PICTURES, table.num_rows)):
         cells = [Cell(image=png(originals[place]), text=f"original{first}", mark="query")]
         for name, view in shown.items():
-            pixels = view[place].float().add(1).mul(127.5).round().clamp(0, 255)
+            pixels = view[place * repeats].float().add(1).mul(127.5).round().clamp(0, 255)
             picture = pixels.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
             cells.append(Cell(image=png(picture), text=f"{name}{first}"))
         rows.append(GalleryRow(group="originals and their augmented views", cells=tuple(cells)))

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.core import Config, StorageError, UserError
+from pipelines.core import Config, ConfigError, StorageError, UserError
 from pipelines.core.config import load_yaml
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader, Rows, Share, open_source
 from pipelines.views import ClipView, ViewBuilder, normalise, pixels
 from trainers.checkpoint import MODEL, Commit
 from trainers.core.evaluation import Answers
-from trainers.core.objective import Objective, Surroundings
+from trainers.core.objective import ComparingObjective, Objective, Surroundings
 from trainers.films import Films, read_films
 from trainers.objectives import OBJECTIVES
 from trainers.proxy import judge
@@ -29,7 +29,11 @@ _BATCH = 256
 
 
 def build_objective(recipe: Recipe, tokenizer: Tokenizer | None) -> Objective:
-    """Build a recipe's objective with initial weights drawn from its seed."""
+    """Build a recipe's objective with initial weights drawn from its seed.
+
+    Raises:
+        ConfigError: The recipe repeats samples that the objective compares.
+    """
     torch.manual_seed(recipe.seed)
     video, audio = recipe.data.decode.video, recipe.data.decode.audio
     surroundings = Surroundings(
@@ -43,6 +47,12 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer | None) -> Objective:
         sound_rate=audio.rate if audio else 0,
     )
     objective: Objective = OBJECTIVES.build(recipe.objective, surroundings)
+    if recipe.repeats > 1 and isinstance(objective, ComparingObjective):
+        kind = OBJECTIVES.kind_of(recipe.objective)
+        raise ConfigError(
+            f"repeats: '{kind}' compares the samples of a batch, and the same one "
+            "must not be there twice; set repeats to 1"
+        )
     return objective
 
 

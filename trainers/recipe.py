@@ -35,6 +35,9 @@ class Recipe(Config):
         objective: What is learned.
         optimizer: Its rates and schedule.
         global_batch: Samples of a step, over all workers.
+        repeats: Times that each sample is in its batch, with random views of its own each time
+            (repeated augmentation, Hoffer et al., 2019, arXiv:1901.09335): what is slow to read
+            is read once. Not for objectives that compare the samples of a batch.
         samples: Length of the run; rounded up to whole steps.
         commit_every: Samples between checkpoints; rounded up likewise.
         log_every: Steps between two lines of metrics.
@@ -51,6 +54,7 @@ class Recipe(Config):
     objective: Annotated[Config, OBJECTIVES]
     optimizer: OptimizerConfig = OptimizerConfig()
     global_batch: int = Field(default=256, ge=1)
+    repeats: int = Field(default=1, ge=1)
     samples: int = Field(ge=1)
     commit_every: int = Field(ge=1)
     log_every: int = Field(default=10, ge=1)

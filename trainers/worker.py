@@ -108,7 +108,8 @@ def _views(
     objective: Objective, job: Job, tokenizer: Tokenizer | None, device: torch.device
 ) -> Callable[[pa.Table], Batch]:
     recipe = job.recipe
-    return ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
+    size = recipe.data.decode.size
+    return ViewBuilder(objective.views, recipe.seed, size, tokenizer, device, recipe.repeats)
 
 
 def _tokenizer(job: Job) -> Tokenizer | None:

@@ -166,7 +166,8 @@ def _bare(stepping: Stepping) -> tuple[float, float]:
     objective = build_objective(recipe, tokenizer).to(device)
     if stepping.profile.engine.compile:
         compile_parts(objective, device)
-    views = ViewBuilder(objective.views, recipe.seed, recipe.data.decode.size, tokenizer, device)
+    size, again = recipe.data.decode.size, recipe.repeats
+    views = ViewBuilder(objective.views, recipe.seed, size, tokenizer, device, again)
     tables, read_seconds = _held(
         reader, Share(recipe.global_batch, 0, 1, 0, min(stepping.steps, _HELD))
     )

@@ -35,6 +35,11 @@ class Batch:
         views = {name: view[:count].clone() for name, view in self.views.items()}
         return Batch(self.samples[:count].clone(), self.keys[:count].clone(), views)
 
+    def every(self, step: int) -> Batch:
+        """Its first sample of every so many; a view of it."""
+        views = {name: view[::step] for name, view in self.views.items()}
+        return Batch(self.samples[::step], self.keys[::step], views)
+
     def split(self, count: int) -> list[Batch]:
         """Cut into equal parts, in order.
 

@@ -51,6 +51,11 @@ def part_keys(keys: Tensor, count: int) -> Tensor:
     return mix(keys[:, None] ^ mix(torch.arange(count, device=keys.device)))
 
 
+def repeat_keys(keys: Tensor, count: int) -> Tensor:
+    """A key for each time that a sample is seen, the first its own. [B] int64 -> [B, count]."""
+    return torch.cat([keys[:, None], part_keys(mix(keys), count)[:, 1:]], 1)
+
+
 def uniform(keys: Tensor, stream: int, count: int) -> Tensor:
     """Uniform numbers in [0, 1).
 

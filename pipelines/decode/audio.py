@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipelines.core import Config
 from pipelines.decode.errors import SampleError
 from pipelines.decode.frames import Frames
 from pipelines.decode.media import Sampling, check_decoder, interval, settle, share
+from pipelines.decode.wav import Wav
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -94,6 +96,20 @@ def decode_window(
     return start
 
 
+def wav_window(wav: Wav, config: AudioConfig, key: int, out: Samples) -> float:
+    """Take a window of a whole file, as ``decode_window`` does.
+
+    Returns:
+        Where it begins, in seconds.
+    """
+    room = max(0.0, len(wav) / wav.rate - config.seconds)
+    start = room * share(config.sampling, key, _STREAM)
+    line = _Line(wav.rate, start, config)
+    line.add_wav(wav)
+    out[:] = line.resampled()
+    return start
+
+
 def _window(frames: Frames, start: float, config: AudioConfig) -> Samples:
     """Samples from a time on, at the wanted rate. [N] float32."""
     line: _Line | None = None
@@ -135,14 +151,23 @@ class _Line:
         if self._next is not None and abs(place - self._next) <= _JITTER * self._rate:
             place = self._next
         self._next = place + frame.samples
-        low, high = max(0, place), min(len(self._samples), self._next)
-        if low < high:
-            self._samples[low:high] = _mono(frame, low - place, high - place)
+        self._put(place, frame.samples, lambda low, high: _channels(frame)[:, low:high])
         return self._next >= len(self._samples)
+
+    def add_wav(self, wav: Wav) -> None:
+        """Put all of a file in its place that is of the window."""
+        self._put(-self._first, len(wav), wav.channels)
+
+    def _put(self, place: int, count: int, cut: Callable[[int, int], npt.NDArray[Any]]) -> None:
+        """Put so many samples from a place on; ``cut`` gives some of them."""
+        low, high = max(0, place), min(len(self._samples), place + count)
+        if low < high:
+            self._samples[low:high] = _mono(cut(low - place, high - place))
 
     def resampled(self) -> Samples:
         """The window at the wanted rate. [N] float32."""
-        samples = self._samples
+        # Floats of a damaged file may be anything, and one NaN would spread by the filter.
+        samples = np.clip(np.nan_to_num(self._samples), -1.0, 1.0)
         if self._rate != self._config.rate:
             samples = _resample(samples, self._rate, self._config.rate)
         window = np.zeros(self._config.samples, np.float32)
@@ -151,21 +176,21 @@ class _Line:
         return np.clip(window, -1.0, 1.0)  # the filter overshoots
 
 
-def _mono(frame: Any, low: int, high: int) -> Samples:
-    """Samples of a frame from one to another: the mean of its channels."""
-    data = frame.to_ndarray()
-    if not frame.format.is_planar:
-        data = data.reshape(frame.samples, -1).T
-    part = data[:, low:high]
+def _channels(frame: Any) -> npt.NDArray[Any]:
+    """Samples of a frame. [C, N]."""
+    data: npt.NDArray[Any] = frame.to_ndarray()
+    return data if frame.format.is_planar else data.reshape(frame.samples, -1).T
+
+
+def _mono(part: npt.NDArray[Any]) -> Samples:
+    """The mean of channels, whole numbers by their range. [C, N] -> [N]."""
+    scaled = part.astype(np.float32)
     if part.dtype == np.uint8:
-        scaled = part.astype(np.float32) / 128.0 - 1.0
+        scaled = scaled / 128.0 - 1.0
     elif part.dtype.kind == "i":
-        scaled = part.astype(np.float32) / float(1 << (8 * part.dtype.itemsize - 1))
-    else:
-        scaled = part.astype(np.float32)
-    # Floats of a damaged file may be anything, and one NaN would spread by the filter.
-    mean: Samples = np.nan_to_num(scaled.mean(axis=0))
-    return np.clip(mean, -1.0, 1.0)
+        scaled /= float(1 << (8 * part.dtype.itemsize - 1))
+    mean: Samples = scaled[0] if len(scaled) == 1 else scaled.mean(axis=0)
+    return mean
 
 
 def _resample(samples: Samples, source: int, rate: int) -> Samples:

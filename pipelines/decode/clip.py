@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.decode import audio, video
-from pipelines.decode.audio import AudioConfig, audio_stream, decode_window
+from pipelines.decode.audio import AudioConfig, audio_stream, decode_window, wav_window
 from pipelines.decode.errors import SampleError, reading
 from pipelines.decode.media import opened
 from pipelines.decode.video import VideoConfig, decode_clip
+from pipelines.decode.wav import parse
 
 Rows = Mapping[str, npt.NDArray[Any]]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
@@ -65,19 +66,30 @@ def decode_video_audio(
             rows["video.audio"][0] = audio_stream(container) is not None
             if window is not None and sound is None:
                 _sound(container, window, key, start, rows)
-    if window is not None and (clip is None or sound is not None):
-        data = film if sound is None else sound
-        if data is None:
+    if window is not None and sound is not None:
+        with reading("audio"):
+            _sound_alone(sound, window, key, rows)
+    elif window is not None and clip is None:
+        if film is None:
             raise SampleError(f"no audio member, has {', '.join(sorted(members)) or 'none'}")
-        with reading("audio"), opened(data) as container:
-            if sound is not None and audio_stream(container) is None:
-                raise SampleError("no audio track")
+        with reading("audio"), opened(film) as container:
             _sound(container, window, key, None, rows)
 
 
 def find(members: Mapping[str, bytes], extensions: tuple[str, ...]) -> bytes | None:
     """Return the first member that has one of some extensions."""
     return next((members[name] for name in extensions if name in members), None)
+
+
+def _sound_alone(data: bytes, window: AudioConfig, key: int, rows: Rows) -> None:
+    if (wav := parse(data)) is not None:
+        rows["audio.start"][0] = wav_window(wav, window, key, rows["audio"])
+        rows["audio.present"][0] = True
+        return
+    with opened(data) as container:
+        if audio_stream(container) is None:
+            raise SampleError("no audio track")
+        _sound(container, window, key, None, rows)
 
 
 def _sound(container: Any, window: AudioConfig, key: int, start: float | None, rows: Rows) -> None:

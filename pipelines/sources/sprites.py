@@ -20,7 +20,7 @@ from pipelines.shards.url import Url
 from pipelines.sprites.cast import Cast, draw_cast
 from pipelines.sprites.cutouts import Cutout, cut_out
 from pipelines.sprites.draw import draw_frames, draw_ground, plant_keyframes
-from pipelines.sprites.encode import Codec, encode_clip
+from pipelines.sprites.encode import Codec, encode_clip, encode_sound
 from pipelines.sprites.physics import simulate, steps_a_frame
 from pipelines.sprites.sound import make_sound
 from pipelines.sprites.words import caption, labels
@@ -59,6 +59,7 @@ class Sprites:
             rate: Samples of sound a second.
             sprites: The most that enter a film; every film has two unless it is 1.
             pictures: Tars of pictures on white, with captions, to cut sprites from.
+            tracks: ``sound`` alone is a WAV of the same sound, for which no picture is drawn.
             codec: ``raw`` loses nothing; ``mjpeg`` is a fifth of its size and slower to read.
                 Neither tells the order of frames: each is coded by itself, at one quality.
             planted: ``keyframes`` blurs frames the more the longer ago the last of every
@@ -74,6 +75,7 @@ class Sprites:
         rate: int = Field(default=8000, ge=1000, le=192_000)
         sprites: int = Field(default=4, ge=1, le=12)
         pictures: Url = "eagleray://emoji/emoji-train-*.tar"
+        tracks: Literal["both", "sound"] = "both"
         codec: Codec = "raw"
         planted: Literal["none", "keyframes"] = "none"
 
@@ -88,7 +90,9 @@ class Sprites:
     @property
     def digest(self) -> str:
         """The config and the pictures are the content, wherever the pictures are."""
-        config = self._config.model_dump_json(exclude={"pictures"})
+        # Films have the digest that they had before there was sound alone.
+        usual = {"tracks"} if self._config.tracks == "both" else set()
+        config = self._config.model_dump_json(exclude={"pictures", *usual})
         return f"sprites2-{config}-{self._pictures.digest}"
 
     @property
@@ -139,17 +143,25 @@ class Sprites:
             reason = f"no sprite in {_TRIES} pictures of {config.pictures}; they must be on white"
             return RawSample("sprites", film.key, {}, reason)
         radii = [body.radius for body in cast.bodies]
-        pixels = [sprite.pixels for sprite in found]
-        frames = draw_frames(draw_ground(random, config.size), pixels, radii, motion.shown)
-        if config.planted == "keyframes":
-            plant_keyframes(frames)
+        # Also for sound alone: its noise is drawn after the ground's.
+        ground = draw_ground(random, config.size)
         sound = make_sound(random, motion, radii, config.fps, config.rate)
-        members = {
-            "mov": encode_clip(frames, sound, config.fps, config.rate, config.codec),
+        texts = {
             "txt": caption(cast, found, motion).encode(),
             "json": json.dumps(labels(cast, found, motion)).encode(),
         }
-        return RawSample("sprites", film.key, members)
+        if config.tracks == "sound":
+            members = {"wav": encode_sound(sound, config.rate)}
+        else:
+            pixels = [sprite.pixels for sprite in found]
+            members = {"mov": self._encode(draw_frames(ground, pixels, radii, motion.shown), sound)}
+        return RawSample("sprites", film.key, members | texts)
+
+    def _encode(self, frames: npt.NDArray[np.uint8], sound: npt.NDArray[np.float32]) -> bytes:
+        config = self._config
+        if config.planted == "keyframes":
+            plant_keyframes(frames)
+        return encode_clip(frames, sound, config.fps, config.rate, config.codec)
 
     def _sprite(self, random: np.random.Generator) -> Cutout | None:
         """Draw pictures until one of them has a sprite."""

@@ -1,8 +1,9 @@
-"""A clip as a QuickTime file in which no frame depends on another."""
+"""A clip as a QuickTime file in which no frame depends on another; its sound alone as a WAV."""
 
 from __future__ import annotations
 
 import io
+import wave
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
@@ -51,12 +52,32 @@ def encode_clip(
         each = Fraction(1, fps)
         for number, frame in enumerate(frames):
             _mux(container, film, _picture(frame, codec), number, 1, each)
-        data = np.round(sound * 32767.0).astype("<i2")
+        data = _whole(sound)
         each = Fraction(1, rate)
         for start in range(0, len(data), _PACKET):
             part = data[start : start + _PACKET]
             _mux(container, track, part.tobytes(), start, len(part), each)
     return sink.getvalue()
+
+
+def encode_sound(sound: npt.NDArray[np.float32], rate: int) -> bytes:
+    """Write a WAV, of the same numbers as a clip's track.
+
+    Args:
+        sound: In [-1, 1]. [N] float32
+        rate: Samples a second.
+    """
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(_whole(sound).tobytes())
+    return sink.getvalue()
+
+
+def _whole(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    return np.asarray(np.round(sound * 32767.0), "<i2")
 
 
 def _picture(frame: npt.NDArray[np.uint8], codec: Codec) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
-from pipelines.core.randomness import sample_keys
+from pipelines.core.randomness import repeat_keys, sample_keys
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.views.image import IMAGES, ImageView
 from pipelines.views.rows import Rows
@@ -24,6 +25,8 @@ class ViewBuilder:
         size: Side of the stored images, in pixels; None without images.
         tokenizer: Needed where a view is a text.
         device: Where to augment: the training device.
+        repeats: Times that each sample is in a batch, one after the other, each with random
+            numbers of its own.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class ViewBuilder:
         size: int | None,
         tokenizer: Tokenizer | None,
         device: torch.device,
+        repeats: int = 1,
     ):
         self._seed, self._tokenizer, self._device = seed, tokenizer, device
+        self._repeats = repeats
         self._lacks = size is None and any(isinstance(view, ImageView) for view in spec.values())
         self._makers = {name: view.maker() for name, view in spec.items()}
 
@@ -45,7 +50,14 @@ class ViewBuilder:
             raise ConfigError(f"this objective needs {IMAGES}")
         samples = torch.from_numpy(table["sample"].to_numpy().copy())
         epochs = torch.from_numpy(table["epoch"].to_numpy().copy())
-        keys = sample_keys(self._seed, epochs, samples)
-        rows = Rows(table, samples, keys, self._tokenizer, self._device)
-        views = {name: make(rows) for name, make in self._makers.items()}
-        return Batch(upload(samples.numpy(), self._device), rows.device_keys, views)
+        keys = repeat_keys(sample_keys(self._seed, epochs, samples), self._repeats)
+        first = Rows(table, samples, keys[:, 0].contiguous(), self._tokenizer, self._device)
+        each = [first, *(first.again(column.contiguous()) for column in keys.T[1:])]
+        views = {name: _woven([make(rows) for rows in each]) for name, make in self._makers.items()}
+        numbers = upload(samples.repeat_interleave(self._repeats).numpy(), self._device)
+        return Batch(numbers, _woven([rows.device_keys for rows in each]), views)
+
+
+def _woven(times: list[Tensor]) -> Tensor:
+    """Rows of several tensors in turns. R of [B, ...] -> [B * R, ...]."""
+    return times[0] if len(times) == 1 else torch.stack(times, 1).flatten(0, 1)

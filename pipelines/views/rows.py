@@ -56,8 +56,14 @@ class Rows:
         self.device_keys = upload(keys.numpy(), device)
         self._made: dict[str, Tensor] = {}
 
+    def again(self, keys: Tensor) -> Rows:
+        """The same rows with other random numbers. [B] int64, on the CPU."""
+        rows = Rows(self._table, self.samples, keys, self._tokenizer, self.device)
+        rows._made = self._made
+        return rows
+
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return what was made under a name, which nobody changes, or make it."""
+        """Return what was made under a name of nothing random, which nobody changes, or make it."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]

@@ -65,7 +65,8 @@ def train(recipe: Recipe, tables: Tables) -> tuple[Objective, ViewBuilder]:
     """Train in this process, with the rate falling to 0."""
     torch.manual_seed(recipe.seed)
     objective = build_objective(recipe, None)
-    build = ViewBuilder(objective.views, recipe.seed, None, None, torch.device("cpu"))
+    device, again = torch.device("cpu"), recipe.repeats
+    build = ViewBuilder(objective.views, recipe.seed, None, None, device, again)
     optimizer = build_optimizer(objective, recipe.optimizer, torch.device("cpu"))
     total = len(tables) * recipe.global_batch
     config = recipe.optimizer.model_copy(update={"warmup": int(_WARMUP * total)})

@@ -79,7 +79,8 @@ def tables_of(recipe: Recipe, rank: int = 0, workers: int = 1, start: int = 0):
 
 def builder_of(recipe: Recipe, objective: Objective, tokenizer) -> ViewBuilder:
     size = recipe.data.decode.size
-    return ViewBuilder(objective.views, recipe.seed, size, tokenizer, torch.device("cpu"))
+    device = torch.device("cpu")
+    return ViewBuilder(objective.views, recipe.seed, size, tokenizer, device, recipe.repeats)
 
 
 def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> Batch:

@@ -39,6 +39,18 @@ def test_views_are_shown_beside_their_originals() -> None:
     assert view_pictures(table.drop_columns(["image"]), batch, objective.views) == []
 
 
+def test_of_a_repeated_sample_the_first_views_are_shown() -> None:
+    again = {"objective": {"kind": "rotation"}, "tokenizer": None}
+    shown = []
+    for recipe in (small_recipe(**again), small_recipe(**again, repeats=2)):
+        objective = build_objective(recipe, None)
+        table = next(tables_of(recipe))
+        batch = builder_of(recipe, objective, None)(table)
+        assert len(batch) == recipe.repeats * len(table)
+        shown.append(view_pictures(table, batch, objective.views))
+    assert shown[0] == shown[1]
+
+
 def test_of_films_the_first_frames_are_shown() -> None:
     recipe = small_recipe(
         data={

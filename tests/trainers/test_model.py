@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.core import StorageError, UserError
+from pipelines.core import ConfigError, StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
 from tests.trainers.conftest import CLIP_TOWERS, SMALL_TOWERS, make_commit, small_recipe
 from tests.trainers.test_checkpoint import state
@@ -52,6 +52,16 @@ def test_weights_do_not_depend_on_who_builds_them_first() -> None:
     one = build_objective(recipe, tokenizer).state_dict()
     two = build_objective(recipe, tokenizer).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_what_compares_samples_does_not_see_one_twice() -> None:
+    recipe = small_recipe(
+        objective={"kind": "simclr", "image": SMALL_TOWERS["image"]}, tokenizer=None, repeats=2
+    )
+    with pytest.raises(ConfigError, match="repeats: 'simclr' compares the samples of a batch"):
+        build_objective(recipe, None)
+    alone = {"kind": "rotation", "image": SMALL_TOWERS["image"]}
+    build_objective(small_recipe(objective=alone, tokenizer=None, repeats=2), None)
 
 
 def test_a_model_without_text_says_so(tmp_path: Path) -> None:

@@ -186,3 +186,20 @@ def test_what_is_simulated_together_is_bounded_whatever_a_film_is():
     assert long._together == 1
     slow = make(frames=64, fps=1, sprites=4)
     assert slow._together * 64 * 120 * 4 <= 1 << 19
+
+
+def test_sound_alone_is_the_sound_of_the_films_and_draws_no_picture(raws, monkeypatch):
+    monkeypatch.setattr("pipelines.sources.sprites.draw_frames", None)
+    heard = AudioConfig(rate=RATE, seconds=FRAMES / FPS, sampling="start")
+    decode = Decoder(DecoderConfig(size=None, audio=heard))
+    for film, alone in zip(raws, make(tracks="sound").read(np.arange(12)), strict=True):
+        assert set(alone.members) == {"wav", "txt", "json"}
+        for name in ("txt", "json"):
+            assert alone.members[name] == film.members[name]
+        one, other = (decode(raw, 0).arrays for raw in (film, alone))
+        np.testing.assert_array_equal(one["audio"], other["audio"])
+
+
+def test_the_digest_of_films_is_that_of_before_there_was_sound_alone():
+    assert "tracks" not in make().digest
+    assert make(tracks="sound").digest != make().digest

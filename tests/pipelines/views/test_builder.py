@@ -103,6 +103,28 @@ def test_a_view_follows_seed_epoch_and_sample():
     assert not torch.allclose(build(spec)(table(epoch=1)).views["v"], base)
 
 
+def test_a_repeated_sample_has_views_of_its_own_each_time(tokenizer):
+    spec = {
+        "plain": PLAIN,
+        "image": ImageView(augmentation=CropColour.Config()),
+        "text": TextView(templates=tuple(f"{n} {{}}" for n in range(50))),
+    }
+    once = build(spec, tokenizer)(table())
+    batch = ViewBuilder(spec, 0, SIZE, tokenizer, CPU, repeats=3)(table())
+    assert batch.samples.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert len(set(batch.keys.tolist())) == 12
+    first = batch.every(3)  # as if it were there once
+    assert torch.equal(first.samples, once.samples)
+    assert torch.equal(first.keys, once.keys)
+    for name, view in once.views.items():
+        assert torch.equal(first.views[name], view), name
+    for time in (1, 2):
+        assert torch.equal(batch.views["plain"][time::3], once.views["plain"])
+        changes = (batch.views["image"][time::3] - once.views["image"]).abs()
+        assert changes.amax(dim=(1, 2, 3)).min() > 0.01
+        assert not torch.equal(batch.views["text"][time::3], once.views["text"])
+
+
 @pytest.mark.parametrize("cut", [slice(0, 2), slice(2, 4), slice(1, 2)])
 def test_a_slice_of_a_table_gives_its_own_rows(cut, tokenizer):
     """The stream hands over slices of larger tables: offsets must count."""

@@ -57,3 +57,16 @@ def test_views_travel_as_they_are_however_tables_are_cut(threads: None) -> None:
     last = unpack(packed.slice(2, 2), torch.device("cpu"))
     assert torch.equal(last.views["a"], VIEWS["a"][2:])
     last.views["a"].zero_()  # a copy: what Ray holds is read-only
+
+
+def test_all_views_of_a_repeated_sample_travel_in_its_row(threads: None) -> None:
+    views_of = {name: view.repeat_interleave(2, 0) for name, view in VIEWS.items()}
+    views_of["a"] = torch.rand(8, 3, 5, 5)
+    batch = Batch(torch.arange(4).repeat_interleave(2), torch.arange(8), views_of)
+    packed = Augmented(lambda given: batch, threads=1)(table())
+    assert packed.num_rows == 4
+    found = unpack(packed.slice(1, 2), torch.device("cpu"))
+    assert found.samples.tolist() == [1, 1, 2, 2]
+    assert found.keys.tolist() == [2, 3, 4, 5]
+    for name, view in views_of.items():
+        assert torch.equal(found.views[name], view[2:6]), name

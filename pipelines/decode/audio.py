@@ -167,13 +167,14 @@ class _Line:
     def resampled(self) -> Samples:
         """The window at the wanted rate. [N] float32."""
         # Floats of a damaged file may be anything, and one NaN would spread by the filter.
-        samples = np.clip(np.nan_to_num(self._samples), -1.0, 1.0)
+        samples = np.nan_to_num(self._samples, copy=False)
+        np.clip(samples, -1.0, 1.0, out=samples)
         if self._rate != self._config.rate:
             samples = _resample(samples, self._rate, self._config.rate)
         window = np.zeros(self._config.samples, np.float32)
         part = samples[self._skip : self._skip + len(window)]
         window[: len(part)] = part
-        return np.clip(window, -1.0, 1.0)  # the filter overshoots
+        return np.clip(window, -1.0, 1.0, out=window)  # the filter overshoots
 
 
 def _channels(frame: Any) -> npt.NDArray[Any]:
@@ -186,7 +187,8 @@ def _mono(part: npt.NDArray[Any]) -> Samples:
     """The mean of channels, whole numbers by their range. [C, N] -> [N]."""
     scaled = part.astype(np.float32)
     if part.dtype == np.uint8:
-        scaled = scaled / 128.0 - 1.0
+        scaled /= 128.0
+        scaled -= 1.0
     elif part.dtype.kind == "i":
         scaled /= float(1 << (8 * part.dtype.itemsize - 1))
     mean: Samples = scaled[0] if len(scaled) == 1 else scaled.mean(axis=0)

@@ -17,7 +17,7 @@ class AudioView(View):
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Nothing to prepare."""
-        return lambda rows: rows.column("audio", "float32", AUDIO)
+        return lambda rows: rows.repeated(rows.column("audio", "float32", AUDIO))
 
 
 class AudioPresentView(View):
@@ -25,4 +25,4 @@ class AudioPresentView(View):
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Nothing to prepare."""
-        return lambda rows: rows.column("audio.present", "uint8", AUDIO)[:, 0].bool()
+        return lambda rows: rows.repeated(rows.column("audio.present", "uint8", AUDIO)[:, 0].bool())

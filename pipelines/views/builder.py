@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
@@ -51,13 +50,7 @@ class ViewBuilder:
         samples = torch.from_numpy(table["sample"].to_numpy().copy())
         epochs = torch.from_numpy(table["epoch"].to_numpy().copy())
         keys = repeat_keys(sample_keys(self._seed, epochs, samples), self._repeats)
-        first = Rows(table, samples, keys[:, 0].contiguous(), self._tokenizer, self._device)
-        each = [first, *(first.again(column.contiguous()) for column in keys.T[1:])]
-        views = {name: _woven([make(rows) for rows in each]) for name, make in self._makers.items()}
+        rows = Rows(table, keys, self._tokenizer, self._device)
+        views = {name: make(rows) for name, make in self._makers.items()}
         numbers = upload(samples.repeat_interleave(self._repeats).numpy(), self._device)
-        return Batch(numbers, _woven([rows.device_keys for rows in each]), views)
-
-
-def _woven(times: list[Tensor]) -> Tensor:
-    """Rows of several tensors in turns. R of [B, ...] -> [B * R, ...]."""
-    return times[0] if len(times) == 1 else torch.stack(times, 1).flatten(0, 1)
+        return Batch(numbers, rows.device_keys, views)

@@ -88,7 +88,7 @@ class ClipView(View):
             decoded = rows.column("video.times", "float32", VIDEO).shape[1]
             stored = rows.once("video", lambda: rows.pictures("video", decoded, VIDEO))
             chosen = self.places(keys, decoded)
-            clips = stored[torch.arange(len(keys), device=keys.device)[:, None], chosen]
+            clips = stored[rows.places[:, None], chosen]
             stream, count = STREAM + self.stream, chosen.shape[1]
             frames = disturb(pixels(clips.flatten(0, 1)), part_keys(keys, count).flatten(), stream)
             frames = augment(frames, keys.repeat_interleave(count), stream)

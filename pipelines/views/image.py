@@ -33,7 +33,7 @@ class ImageView(View):
 
         def make(rows: Rows) -> Tensor:
             images = rows.once("images", lambda: _images(rows))
-            return normalise(augment(images, rows.device_keys, STREAM + self.stream))
+            return normalise(augment(rows.repeated(images), rows.device_keys, STREAM + self.stream))
 
         return make
 

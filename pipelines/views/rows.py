@@ -34,36 +34,43 @@ def pixels(images: Tensor) -> Tensor:
 
 
 class Rows:
-    """The rows of one table; what several views are made of is made once.
+    """What views are made of: each of a table's T rows several times, B in all, side by side.
+
+    What several views are made of is made once.
+
+    Args:
+        table: Decoded samples.
+        keys: A random key for each time that a row is there, on the CPU. [T, R] int64
+        tokenizer: Needed for token ids.
+        device: The training device.
 
     Attributes:
-        samples: Number of each sample in its dataset, on the CPU. [B] int64
-        keys: Random key of each sample, on the CPU. [B] int64
+        keys: Random keys, on the CPU. [B] int64
         device_keys: The same, on the training device. [B] int64
         device: The training device.
     """
 
     def __init__(
-        self,
-        table: pa.Table,
-        samples: Tensor,
-        keys: Tensor,
-        tokenizer: Tokenizer | None,
-        device: torch.device,
+        self, table: pa.Table, keys: Tensor, tokenizer: Tokenizer | None, device: torch.device
     ):
         self._table, self._tokenizer = table, tokenizer
-        self.samples, self.keys, self.device = samples, keys, device
-        self.device_keys = upload(keys.numpy(), device)
+        self.device, self._repeats = device, keys.shape[1]
+        self.keys = keys.flatten()
+        self.device_keys = upload(self.keys.numpy(), device)
         self._made: dict[str, Tensor] = {}
 
-    def again(self, keys: Tensor) -> Rows:
-        """The same rows with other random numbers. [B] int64, on the CPU."""
-        rows = Rows(self._table, self.samples, keys, self._tokenizer, self.device)
-        rows._made = self._made
-        return rows
+    @property
+    def places(self) -> Tensor:
+        """The row of the table that each is, on the training device. [B] int64."""
+        rows = torch.arange(self._table.num_rows, device=self.device)
+        return rows.repeat_interleave(self._repeats)
+
+    def repeated(self, stored: Tensor) -> Tensor:
+        """What the table's rows have, as often as they are there. [T, ...] -> [B, ...]."""
+        return stored if self._repeats == 1 else stored.repeat_interleave(self._repeats, 0)
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return what was made under a name of nothing random, which nobody changes, or make it."""
+        """Return what was made under a name, which nobody changes, or make it."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
@@ -77,7 +84,7 @@ class Rows:
             needs: What to say where there is none: "images: set data.decode.size".
 
         Returns:
-            The numbers of each row, side by side. [B, N]
+            The numbers of each row of the table, side by side. [T, N]
         """
         if name not in self._table.column_names:
             raise ConfigError(f"this objective needs {needs}")
@@ -94,7 +101,7 @@ class Rows:
             needs: What to say where there is none.
 
         Returns:
-            [B, count, S, S, 3] uint8
+            [T, count, S, S, 3] uint8
         """
         stored = self.column(name, np.uint8, needs)
         side = math.isqrt(stored.shape[1] // (3 * count))
@@ -108,7 +115,8 @@ class Rows:
             raise ConfigError(
                 f"no text field '{field}' in data.decode.text; {nearest(field, have)}"
             )
-        texts: list[str | list[str]] = self._table[name].to_pylist()
+        stored: list[str | list[str]] = self._table[name].to_pylist()
+        texts = [text for text in stored for _ in range(self._repeats)]
         draws = uniform(self.keys, _CHOICE, 1)[:, 0].tolist()
         return [
             text if isinstance(text, str) else text[int(draw * len(text))] if text else ""

@@ -67,6 +67,26 @@ def test_one_augmentation_holds_for_all_frames_of_a_clip() -> None:
     assert (clip - plain).abs().amax((1, 2, 3, 4)).min() > 0.01
 
 
+def test_a_repeated_film_is_cut_anew_each_time() -> None:
+    spec = {
+        "clip": ClipView(augmentation=PLAIN, frames=3),
+        "sound": AudioView(),
+        "present": AudioPresentView(),
+    }
+    given = table()
+    batch = ViewBuilder(spec, 0, None, None, torch.device("cpu"), repeats=5)(given)
+    once = build(**spec)(given)
+    for name, view in once.views.items():
+        assert torch.equal(batch.every(5).views[name], view), name
+        if name != "clip":
+            assert torch.equal(batch.views[name], view.repeat_interleave(5, 0)), name
+    places = spec["clip"].places(batch.keys, FRAMES)
+    assert len({tuple(row) for row in places.tolist()}) > 1
+    frames = torch.from_numpy(stored()).permute(0, 1, 4, 2, 3) / 127.5 - 1
+    for row, chosen in enumerate(places):
+        torch.testing.assert_close(batch.views["clip"][row], frames[row // 5, chosen].float())
+
+
 def test_what_is_drawn_for_each_frame_differs_between_frames() -> None:
     view = ClipView(augmentation=PLAIN, each_frame=Quality.Config())
     clip = build(clip=view)(table(still=True)).views["clip"]

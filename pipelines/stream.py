@@ -46,6 +46,8 @@ class ReaderConfig(Config):
     Attributes:
         batches_per_task: Global batches that one read task fetches together, about:
             tasks are cut where windows of the shuffle end.
+        samples_per_task: Samples of a worker that one read task fetches at least, however
+            small its batches are: what a source does for many at once it does for few too.
         tasks_ahead: Read tasks in flight for one worker.
         threads: Threads of a read task that decode, 1 is the task's own, or that augment
             there on a CPU. Several pay for decoding large pictures alone: whatever is short
@@ -62,6 +64,7 @@ class ReaderConfig(Config):
     """
 
     batches_per_task: int = Field(default=8, ge=1)
+    samples_per_task: int = Field(default=128, ge=1)
     tasks_ahead: int = Field(default=2, ge=1)
     threads: int = Field(default=1, ge=1)
     cpus: float = Field(default=0.25, ge=0)
@@ -75,6 +78,10 @@ class ReaderConfig(Config):
     def deadline(self) -> float:
         """Seconds without a batch after which replacing readers has not helped."""
         return 4 * self.patience
+
+    def rows(self, share: Share) -> int:
+        """Rows of a read task, about."""
+        return max(self.batches_per_task * share.local, self.samples_per_task)
 
 
 class _Patience(ExecutionCallback):  # type: ignore[misc]
@@ -176,7 +183,7 @@ def stream(
     loaded: Reader = _load(reader)
     size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
     kept = None if change is None else ray.put(change)
-    parts = cut(share, loaded.order, config.batches_per_task * share.local)
+    parts = cut(share, loaded.order, config.rows(share))
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
     block = int(_PASSES * share.local * size)
     blocks = (
@@ -260,7 +267,7 @@ def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
     """The same tables in this process, without Ray: for tests and small jobs."""
-    parts = cut(share, reader.order, config.batches_per_task * share.local)
+    parts = cut(share, reader.order, config.rows(share))
     yield from _rebatch(
         (table for part in parts for table in reader.read(part, config.threads)), share.local
     )

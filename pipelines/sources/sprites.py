@@ -59,7 +59,8 @@ class Sprites:
             rate: Samples of sound a second.
             sprites: The most that enter a film; every film has two unless it is 1.
             pictures: Tars of pictures on white, with captions, to cut sprites from.
-            tracks: ``sound`` alone is a WAV of the same sound, for which no picture is drawn.
+            tracks: ``pictures`` alone are the same film without its sound; ``sound`` alone is a
+                WAV of the same sound, for which no picture is drawn.
             codec: ``raw`` loses nothing; ``mjpeg`` is a fifth of its size and slower to read.
                 Neither tells the order of frames: each is coded by itself, at one quality.
             planted: ``keyframes`` blurs frames the more the longer ago the last of every
@@ -75,7 +76,7 @@ class Sprites:
         rate: int = Field(default=8000, ge=1000, le=192_000)
         sprites: int = Field(default=4, ge=1, le=12)
         pictures: Url = "eagleray://emoji/emoji-train-*.tar"
-        tracks: Literal["both", "sound"] = "both"
+        tracks: Literal["both", "pictures", "sound"] = "both"
         codec: Codec = "raw"
         planted: Literal["none", "keyframes"] = "none"
 
@@ -90,7 +91,7 @@ class Sprites:
     @property
     def digest(self) -> str:
         """The config and the pictures are the content, wherever the pictures are."""
-        # Films have the digest that they had before there was sound alone.
+        # Films have the digest that they had before there was one track alone.
         usual = {"tracks"} if self._config.tracks == "both" else set()
         config = self._config.model_dump_json(exclude={"pictures", *usual})
         return f"sprites2-{config}-{self._pictures.digest}"
@@ -145,23 +146,20 @@ class Sprites:
         radii = [body.radius for body in cast.bodies]
         # Also for sound alone: its noise is drawn after the ground's.
         ground = draw_ground(random, config.size)
-        sound = make_sound(random, motion, radii, config.fps, config.rate)
         texts = {
             "txt": caption(cast, found, motion).encode(),
             "json": json.dumps(labels(cast, found, motion)).encode(),
         }
-        if config.tracks == "sound":
-            members = {"wav": encode_sound(sound, config.rate)}
-        else:
-            pixels = [sprite.pixels for sprite in found]
-            members = {"mov": self._encode(draw_frames(ground, pixels, radii, motion.shown), sound)}
-        return RawSample("sprites", film.key, members | texts)
-
-    def _encode(self, frames: npt.NDArray[np.uint8], sound: npt.NDArray[np.float32]) -> bytes:
-        config = self._config
+        sound = None
+        if config.tracks != "pictures":
+            sound = make_sound(random, motion, radii, config.fps, config.rate)
+        if sound is not None and config.tracks == "sound":
+            return RawSample("sprites", film.key, {"wav": encode_sound(sound, config.rate)} | texts)
+        frames = draw_frames(ground, [sprite.pixels for sprite in found], radii, motion.shown)
         if config.planted == "keyframes":
             plant_keyframes(frames)
-        return encode_clip(frames, sound, config.fps, config.rate, config.codec)
+        film_bytes = encode_clip(frames, sound, config.fps, config.rate, config.codec)
+        return RawSample("sprites", film.key, {"mov": film_bytes} | texts)
 
     def _sprite(self, random: np.random.Generator) -> Cutout | None:
         """Draw pictures until one of them has a sprite."""

@@ -22,19 +22,19 @@ _PACKET = 1024  # samples of sound
 
 def encode_clip(
     frames: npt.NDArray[np.uint8],
-    sound: npt.NDArray[np.float32],
+    sound: npt.NDArray[np.float32] | None,
     fps: int,
     rate: int,
     codec: Codec,
 ) -> bytes:
-    """Write a file with sound that is exact to 16 bits.
+    """Write a file, with sound that is exact to 16 bits or with none.
 
     Every frame is a picture by itself at one quality, so that the coding says
     nothing of the order of frames. The same clip gives the same bytes.
 
     Args:
         frames: RGB. [T, S, S, 3] uint8
-        sound: In [-1, 1]. [N] float32
+        sound: In [-1, 1], or None for a silent film. [N] float32
         fps: Frames a second.
         rate: Samples of sound a second.
         codec: ``raw``, which loses nothing and is read fastest, or ``mjpeg``, a fifth of
@@ -48,15 +48,13 @@ def encode_clip(
         film = container.add_stream("rawvideo" if codec == "raw" else codec, rate=fps)
         film.height, film.width = frames.shape[1:3]
         film.pix_fmt = "rgb24" if codec == "raw" else "yuvj444p"
-        track = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        # Streams are declared before anything is written.
+        track = None if sound is None else container.add_stream("pcm_s16le", rate, layout="mono")
         each = Fraction(1, fps)
         for number, frame in enumerate(frames):
             _mux(container, film, _picture(frame, codec), number, 1, each)
-        data = _whole(sound)
-        each = Fraction(1, rate)
-        for start in range(0, len(data), _PACKET):
-            part = data[start : start + _PACKET]
-            _mux(container, track, part.tobytes(), start, len(part), each)
+        if sound is not None and track is not None:
+            _mux_sound(container, track, _whole(sound), rate)
     return sink.getvalue()
 
 
@@ -84,6 +82,15 @@ def _picture(frame: npt.NDArray[np.uint8], codec: Codec) -> bytes:
     if codec == "raw":
         return frame.tobytes()
     return bytes(simplejpeg.encode_jpeg(frame, _QUALITY, colorspace="RGB", colorsubsampling="444"))
+
+
+def _mux_sound(
+    container: OutputContainer, track: Stream, data: npt.NDArray[np.int16], rate: int
+) -> None:
+    each = Fraction(1, rate)
+    for start in range(0, len(data), _PACKET):
+        part = data[start : start + _PACKET]
+        _mux(container, track, part.tobytes(), start, len(part), each)
 
 
 def _mux(

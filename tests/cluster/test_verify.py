@@ -58,7 +58,7 @@ class TestOnRay:
     def test_an_epoch_is_exact_across_a_resume(self, tmp_path: Path, make_tar: object) -> None:
         streamed, keys, seen = tars(tmp_path, make_tar), [], []
         alone: list[str] = []
-        config = ReaderConfig(batches_per_task=2, tasks_ahead=1, cpus=0.1)
+        config = ReaderConfig(batches_per_task=2, samples_per_task=1, tasks_ahead=1, cpus=0.1)
         first = verify(streamed, Legs(1), config, alone.append, lambda done, size: None)
         found = verify(
             streamed, Legs(2, 40, 4), config, keys.append, lambda *each: seen.append(each)

@@ -41,7 +41,7 @@ def write(make_tar: Callable[..., Path], folder: Path, samples: int, shards: int
 
 def global_batches(reader: Reader, workers: int, start: int, stop: int) -> list[list[str]]:
     shares = [Share(BATCH, rank, workers, start, stop) for rank in range(workers)]
-    config = ReaderConfig(batches_per_task=4)
+    config = ReaderConfig(batches_per_task=4, samples_per_task=1)
     tables = zip(*(stream_here(reader, share, config) for share in shares), strict=True)
     return [pa.concat_tables(parts)["key"].to_pylist() for parts in tables]
 

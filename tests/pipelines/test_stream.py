@@ -61,11 +61,22 @@ def test_rebatching_gives_a_table_as_soon_as_it_is_whole():
 def test_the_size_of_tasks_does_not_change_what_is_read(batches):
     share = Share(8, 0, 2, 0, 6)
     expected = list(make_reader().batches(share))
-    config = ReaderConfig(batches_per_task=batches)
+    config = ReaderConfig(batches_per_task=batches, samples_per_task=1)
     assert same(list(stream_here(make_reader(), share, config)), expected)
 
 
-@pytest.mark.parametrize("options", [{"batches_per_task": 0}, {"tasks_ahead": 0}, {"cpus": -1}])
+@pytest.mark.parametrize(
+    ("local", "batches", "samples", "rows"),
+    [(4, 8, 1, 32), (4, 8, 128, 128), (64, 8, 128, 512), (1, 1, 1, 1), (128, 1, 128, 128)],
+)
+def test_a_task_reads_so_many_batches_or_samples_whichever_is_more(local, batches, samples, rows):
+    config = ReaderConfig(batches_per_task=batches, samples_per_task=samples)
+    assert config.rows(Share(2 * local, 1, 2, 0, 9)) == rows
+
+
+@pytest.mark.parametrize(
+    "options", [{"samples_per_task": 0}, {"batches_per_task": 0}, {"tasks_ahead": 0}, {"cpus": -1}]
+)
 def test_a_spread_that_cannot_work_is_refused(options):
     with pytest.raises(ValidationError):
         ReaderConfig(**options)
@@ -99,7 +110,7 @@ class TestOnRay:
 
         reader = make_reader()  # 20 samples: epochs end inside batches 2, 4 and 7
         share = Share(8, rank, 2, start, 11)
-        config = ReaderConfig(batches_per_task=3, tasks_ahead=2)
+        config = ReaderConfig(batches_per_task=3, samples_per_task=1, tasks_ahead=2)
         found = list(stream(ray.put(reader), share, config))
         expected = list(stream_here(reader, share, config))
         assert [table.num_rows for table in found] == [4] * (11 - start)
@@ -111,7 +122,7 @@ class TestOnRay:
 
         monkeypatch.setattr(module, "_SEGMENT", 2)
         reader, share = make_reader(), Share(4, 0, 1, 0, 5)
-        config = ReaderConfig(batches_per_task=1)
+        config = ReaderConfig(batches_per_task=1, samples_per_task=1)
         found = list(stream(ray.put(reader), share, config))
         assert same(found, list(stream_here(reader, share, config)))
 
@@ -132,7 +143,7 @@ def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_execu
         {"source": {"kind": "synthetic"}, "decode": {"size": 64, "text": {"caption": "txt"}}}
     )
     reader = Reader(Synthetic(Synthetic.Config(samples=64, size=64)), data, seed=5)
-    config = ReaderConfig(batches_per_task=4, tasks_ahead=1, memory=1 << 20)
+    config = ReaderConfig(batches_per_task=4, samples_per_task=1, tasks_ahead=1, memory=1 << 20)
     tables = stream(ray.put(reader), Share(64, 0, 1, 0, 200), config)
     next(tables)
     time.sleep(4)  # readers fill what they may

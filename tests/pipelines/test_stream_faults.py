@@ -89,7 +89,7 @@ def test_readers_that_are_lost_change_nothing(tmp_path, fate, times, samples):
 
     source = reader(with_tokens(tmp_path, times), fate, samples)
     share = Share(BATCH, 0, 1, 0, samples // BATCH)
-    config = ReaderConfig(batches_per_task=1, tasks_ahead=2, patience=3.0)
+    config = ReaderConfig(batches_per_task=1, samples_per_task=1, tasks_ahead=2, patience=3.0)
     found = delivered(stream(ray.put(source), share, config))
     assert not list(tmp_path.iterdir())  # every token cost a reader its life
     assert found == delivered(stream_here(source, share, config))

@@ -203,3 +203,15 @@ def test_sound_alone_is_the_sound_of_the_films_and_draws_no_picture(raws, monkey
 def test_the_digest_of_films_is_that_of_before_there_was_sound_alone():
     assert "tracks" not in make().digest
     assert make(tracks="sound").digest != make().digest
+
+
+def test_pictures_alone_are_the_films_without_their_sound(raws, monkeypatch):
+    monkeypatch.setattr("pipelines.sources.sprites.make_sound", None)
+    for film, silent in zip(raws, make(tracks="pictures").read(np.arange(12)), strict=True):
+        for name in ("txt", "json"):
+            assert silent.members[name] == film.members[name]
+        one, other = (decoder()(raw).arrays for raw in (film, silent))
+        np.testing.assert_array_equal(one["video"], other["video"])
+        np.testing.assert_array_equal(one["video.times"], other["video.times"])
+        assert other["video.audio"][0] == other["audio.present"][0] == 0
+    assert len({make(tracks=name).digest for name in ("both", "pictures", "sound")}) == 3

@@ -47,7 +47,8 @@ def build_objective(recipe: Recipe, tokenizer: Tokenizer | None) -> Objective:
         sound_rate=audio.rate if audio else 0,
     )
     objective: Objective = OBJECTIVES.build(recipe.objective, surroundings)
-    if recipe.repeats > 1 and isinstance(objective, ComparingObjective):
+    compares = isinstance(objective, ComparingObjective) and not objective.repeats
+    if recipe.repeats > 1 and compares:
         kind = OBJECTIVES.kind_of(recipe.objective)
         raise ConfigError(
             f"repeats: '{kind}' compares the samples of a batch, and the same one "
@@ -120,13 +121,14 @@ class Model:
         return read_films(tower, seen, self.recipe, films, self._device)
 
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
-        """Set the objective its own task, in global batches of the recipe's size."""
+        """Set the objective its own task, in batches of as many samples as training has views."""
         recipe, views = self.recipe, self._objective.views
         reader = Reader(open_source(data), recipe.data, seed)
         size = recipe.data.decode.size
         build = ViewBuilder(views, seed, size, self._tokenizer, self._device)
         count = min(samples, reader.order.size)
-        share = Share(recipe.global_batch, 0, 1, 0, -(-count // recipe.global_batch))
+        batch = recipe.global_batch * recipe.repeats
+        share = Share(batch, 0, 1, 0, -(-count // batch))
         return judge(self._objective, build, reader.read(Rows(share, 0, count)))
 
     def _encoder(self, name: str, meaning: str) -> nn.Module:

@@ -56,12 +56,16 @@ def test_weights_do_not_depend_on_who_builds_them_first() -> None:
 
 def test_what_compares_samples_does_not_see_one_twice() -> None:
     recipe = small_recipe(
-        objective={"kind": "simclr", "image": SMALL_TOWERS["image"]}, tokenizer=None, repeats=2
+        objective={"kind": "moco", "image": SMALL_TOWERS["image"]}, tokenizer=None, repeats=2
     )
-    with pytest.raises(ConfigError, match="repeats: 'simclr' compares the samples of a batch"):
+    with pytest.raises(ConfigError, match="repeats: 'moco' compares the samples of a batch"):
         build_objective(recipe, None)
-    alone = {"kind": "rotation", "image": SMALL_TOWERS["image"]}
-    build_objective(small_recipe(objective=alone, tokenizer=None, repeats=2), None)
+
+
+@pytest.mark.parametrize("kind", ["rotation", "simclr"])
+def test_what_looks_at_each_sample_alone_or_knows_it_again_may_see_one_twice(kind: str) -> None:
+    objective = {"kind": kind, "image": SMALL_TOWERS["image"]}
+    build_objective(small_recipe(objective=objective, tokenizer=None, repeats=2), None)
 
 
 def test_a_model_without_text_says_so(tmp_path: Path) -> None:

@@ -113,7 +113,13 @@ class ComparingObjective(Objective):
     What a sample gives by itself is apart from what is made of all samples, so that a batch
     can be encoded in parts while its loss stays that of the whole (``trainers.accumulation``).
     ``encode`` and ``targets`` change nothing and draw random numbers from keys alone.
+
+    Attributes:
+        repeats: Whether a batch may have a sample several times: it tells pairs of the same
+            sample from those of others.
     """
+
+    repeats: bool = False
 
     @abstractmethod
     def encode(self, batch: Batch) -> Rows:

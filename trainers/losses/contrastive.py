@@ -12,40 +12,47 @@ from trainers.losses.mean import global_mean
 
 
 def nt_xent(
-    a: Tensor, b: Tensor, temperature: float, usable: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    a: Tensor, b: Tensor, temperature: float, samples: Tensor, usable: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised temperature-scaled cross-entropy (Chen et al., 2020, arXiv:2002.05709).
 
     ``l_ij = -log(exp(sim(z_i, z_j)/t) / sum_{k != i} exp(sim(z_i, z_k)/t))``
-    averaged over both directions of every pair, k over all 2G views.
+    averaged over both directions of every pair, k over all 2G views but those of the same
+    sample: where a batch has one several times, its pairs neither attract nor repel each other.
 
     Args:
         a: First view's projections, any length. [B, D]
         b: Second view's projections. [B, D]
         temperature: t.
+        samples: Equal numbers for pairs of the same sample. [B] int64
         usable: Pairs that count, to others as well; None for all. [B] bool
 
     Returns:
-        Local mean of the loss [], and the share of pairs whose other view is nearest []; such
-        that means over workers are those of all pairs that count.
+        Local mean of the loss [], the share of pairs whose other view is nearest [], and what
+        that is of a guesser []; such that means over workers are those of all pairs that count.
     """
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     all_a, all_b = gather(a), gather(b)
     rows, total = len(a), len(all_a)
     place = torch.arange(rows, device=a.device) + world()[0] * rows
-    logits = torch.cat([a, b]) @ torch.cat([all_a, all_b]).T / temperature  # [2B, 2G]
-    itself = torch.cat([place, place + total])
-    logits = logits.scatter(1, itself[:, None], float("-inf"))
     other = torch.cat([place + total, place])
-    if usable is None:
-        found = (logits.detach().argmax(1) == other).float().mean()
-        return F.cross_entropy(logits, other), found
-    mine, everyone = usable.repeat(2), gather(usable.long()).bool().repeat(2)
-    # Rows that do not count keep their logits: without any, their gradient would be no number.
-    logits = logits.masked_fill(mine[:, None] & ~everyone, float("-inf"))
-    right = ((logits.detach().argmax(1) == other) & mine).to(logits.dtype)
-    losses = F.cross_entropy(logits, other, reduction="none").masked_fill(~mine, 0)
-    return global_mean(losses.sum(), mine.sum()), global_mean(right.sum(), mine.sum())
+    hidden = (samples[:, None] == gather(samples)).repeat(2, 2)  # [2B, 2G]
+    hidden = hidden.scatter(1, other[:, None], False)
+    mine = None
+    if usable is not None:
+        mine, everyone = usable.repeat(2), gather(usable.long()).bool().repeat(2)
+        # Rows that do not count keep their logits: without any, their gradient would be no number.
+        hidden = hidden | (mine[:, None] & ~everyone)
+    logits = torch.cat([a, b]) @ torch.cat([all_a, all_b]).T / temperature
+    logits = logits.masked_fill(hidden, float("-inf"))
+    losses = F.cross_entropy(logits, other, reduction="none")
+    right = (logits.detach().argmax(1) == other).to(logits.dtype)
+    chance = 1 / (~hidden).sum(1).to(logits.dtype)
+    if mine is None:
+        return losses.mean(), right.mean(), chance.mean()
+    kept = (each.masked_fill(~mine, 0).sum() for each in (losses, right, chance))
+    loss, found, guessed = (global_mean(each, mine.sum()) for each in kept)
+    return loss, found, guessed
 
 
 def image_text(

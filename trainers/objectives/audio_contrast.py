@@ -17,7 +17,6 @@ from pipelines.views import AudioPresentView, AudioView
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.contrastive import nt_xent
-from trainers.losses.gather import gather
 from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.mel_transformer import MelTransformer
@@ -31,6 +30,8 @@ class AudioContrast(ComparingObjective):
     COLA (Saeed et al., 2021, arXiv:2010.10915) with the loss of SimCLR (arXiv:2002.05709): cosines
     and both directions in place of a bilinear form and one. Samples without a track are left out.
     """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower, what it hears, and the projection head.
@@ -83,12 +84,13 @@ class AudioContrast(ComparingObjective):
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Find the other piece of each sound among all of the global batch."""
         present = batch.views["present"]
-        loss, found = nt_xent(rows["first"], rows["second"], self._temperature, present)
-        pairs = gather(present.long()).sum()
+        loss, found, chance = nt_xent(
+            rows["first"], rows["second"], self._temperature, batch.samples, present
+        )
         usable = present.to(loss.dtype).mean()
         metrics = {
             "accuracy": found,
-            "chance": 1 / (2 * pairs - 1).clamp(min=1),
+            "chance": chance,
             "answers": 2 * usable,
             "usable": usable,
         }

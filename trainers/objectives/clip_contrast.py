@@ -13,7 +13,6 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import ClipView
-from trainers.core.collective import world
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.contrastive import nt_xent
@@ -27,6 +26,8 @@ class ClipContrast(ComparingObjective):
     arXiv:2008.03800. Both begin anywhere in what is decoded, so that the time between them
     has the falling probability that the paper found best.
     """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower, what it sees, and the projection head.
@@ -71,9 +72,8 @@ class ClipContrast(ComparingObjective):
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Compare every clip with all others of the global batch."""
-        loss, found = nt_xent(rows["a"], rows["b"], self._temperature)
-        others = 2 * len(rows["a"]) * world()[1] - 1
-        metrics = {"accuracy": found, "chance": found.new_tensor(1 / others)}
+        loss, found, chance = nt_xent(rows["a"], rows["b"], self._temperature, batch.samples)
+        metrics = {"accuracy": found, "chance": chance}
         return LossOutput(loss, metrics | {"answers": found.new_tensor(2.0)})
 
     def encoders(self) -> Mapping[str, nn.Module]:

@@ -21,6 +21,8 @@ from trainers.models.convnext import ConvNext
 class Simclr(ComparingObjective):
     """Two views of an image attract, all others of the global batch repel (arXiv:2002.05709)."""
 
+    repeats = True
+
     class Config(core.Config):
         """The tower, the augmentation of both views, and the projection head.
 
@@ -56,7 +58,7 @@ class Simclr(ComparingObjective):
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Compare every view with all others."""
-        loss, found = nt_xent(rows["a"], rows["b"], self._temperature)
+        loss, found, _ = nt_xent(rows["a"], rows["b"], self._temperature, batch.samples)
         return LossOutput(loss, {"accuracy": found})
 
     def encoders(self) -> Mapping[str, nn.Module]:

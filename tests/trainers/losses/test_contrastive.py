@@ -15,15 +15,20 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def naive_nt_xent(a: np.ndarray, b: np.ndarray, t: float) -> float:
+def naive_nt_xent(
+    a: np.ndarray, b: np.ndarray, t: float, samples: list[int]
+) -> tuple[float, float]:
+    """The loss, and the share of pairs that a guesser finds."""
     z = unit(np.concatenate([a, b]).astype(np.float64))
     n = len(a)
-    losses = []
+    losses, chances = [], []
     for i in range(2 * n):
         j = (i + n) % (2 * n)
-        others = sum(math.exp(z[i] @ z[k] / t) for k in range(2 * n) if k != i)
+        rivals = [k for k in range(2 * n) if k == j or samples[k % n] != samples[i % n]]
+        others = sum(math.exp(z[i] @ z[k] / t) for k in rivals)
         losses.append(-math.log(math.exp(z[i] @ z[j] / t) / others))
-    return sum(losses) / len(losses)
+        chances.append(1 / len(rivals))
+    return sum(losses) / len(losses), sum(chances) / len(chances)
 
 
 def naive_image_text(x: np.ndarray, y: np.ndarray, scale: float, ids: list[int]) -> float:
@@ -39,12 +44,30 @@ def naive_image_text(x: np.ndarray, y: np.ndarray, scale: float, ids: list[int])
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(2, 9), st.sampled_from([0.1, 0.5, 1.0]), st.integers(0, 1000))
-def test_nt_xent_equals_its_formula(count: int, temperature: float, seed: int) -> None:
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=9),
+    st.booleans(),
+    st.sampled_from([0.1, 0.5, 1.0]),
+    st.integers(0, 1000),
+)
+def test_nt_xent_equals_its_formula_also_with_samples_that_repeat(
+    samples: list[int], unique: bool, temperature: float, seed: int
+) -> None:
     random = np.random.default_rng(seed)
-    a, b = random.normal(size=(2, count, 5))
-    loss, _ = nt_xent(torch.tensor(a), torch.tensor(b), temperature)
-    assert loss.item() == pytest.approx(naive_nt_xent(a, b, temperature), rel=1e-9)
+    a, b = random.normal(size=(2, len(samples), 5))
+    numbers = list(range(len(samples))) if unique else samples
+    loss, _, chance = nt_xent(torch.tensor(a), torch.tensor(b), temperature, torch.tensor(numbers))
+    expected, guessed = naive_nt_xent(a, b, temperature, numbers)
+    assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert chance.item() == pytest.approx(guessed)
+
+
+def test_further_views_of_a_sample_are_not_mistaken_for_the_other_one() -> None:
+    a = torch.tensor([[1.0, 0.0], [1.0, 0.4]])
+    b = torch.tensor([[1.0, 0.5], [1.0, 0.1]])  # each is nearest to the other pair's
+    assert nt_xent(a, b, 0.1, torch.tensor([0, 1]))[1].item() == 0.0
+    loss, found, chance = nt_xent(a, b, 0.1, torch.tensor([7, 7]))
+    assert (loss.item(), found.item(), chance.item()) == (0.0, 1.0, 1.0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -55,13 +78,15 @@ def test_pairs_that_do_not_count_are_as_if_they_were_not_there(
     random = np.random.default_rng(seed)
     a, b = torch.tensor(random.normal(size=(2, len(usable), 5)), requires_grad=True)
     counts = torch.tensor(usable)
-    loss, found = nt_xent(a, b, 0.5, counts)
+    samples = torch.arange(len(usable))
+    loss, found, chance = nt_xent(a, b, 0.5, samples, counts)
     if counts.any():
-        expected, others = nt_xent(a[counts], b[counts], 0.5)
+        expected, others, guessed = nt_xent(a[counts], b[counts], 0.5, samples[counts])
         assert loss.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
         assert found.item() == pytest.approx(others.item())
+        assert chance.item() == pytest.approx(guessed.item())
     else:
-        assert (loss.item(), found.item()) == (0.0, 0.0)
+        assert (loss.item(), found.item(), chance.item()) == (0.0, 0.0, 0.0)
     for gradient in torch.autograd.grad(loss, (a, b)):
         assert torch.isfinite(gradient).all()
         assert not gradient[~counts].any()

@@ -13,7 +13,7 @@ def test_the_loss_is_that_of_the_projections_of_both_views() -> None:
     objective = Simclr(Simclr.Config(), Surroundings(size=16))
     batch = random_batch(objective, 4, 16)
     a, b = (objective.head(objective.tower(batch.views[name])) for name in "ab")
-    expected, _ = nt_xent(a, b, Simclr.Config().temperature)
+    expected, _, _ = nt_xent(a, b, Simclr.Config().temperature, batch.samples)
     torch.testing.assert_close(objective(batch).loss, expected)
 
 

@@ -115,8 +115,8 @@ class ComparingObjective(Objective):
     ``encode`` and ``targets`` change nothing and draw random numbers from keys alone.
 
     Attributes:
-        repeats: Whether a batch may have a sample several times: it tells pairs of the same
-            sample from those of others.
+        repeats: Whether a batch may have a sample several times: samples are not set against
+            each other, or not against themselves.
     """
 
     repeats: bool = False

@@ -33,6 +33,8 @@ class Colorization(ComparingObjective):
     workers from the run's start, in whole numbers, which no order of summation changes.
     """
 
+    repeats = True
+
     class Config(core.Config):
         """The tower, the augmentation (of places only: the colours are what is asked), the head.
 

@@ -31,6 +31,8 @@ class MaskedLanguage(ComparingObjective):
     what is left is right by copying.
     """
 
+    repeats = True
+
     class Config(core.Config):
         """The tower (no other can tell of each token what both sides say) and what it reads.
 

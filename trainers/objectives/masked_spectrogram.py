@@ -33,6 +33,8 @@ class MaskedSpectrogram(ComparingObjective):
     of the batch's other sounds. Samples without a track are left out.
     """
 
+    repeats = True
+
     class Config(core.Config):
         """The tower (no other can run on some patches only), and the decoder.
 
@@ -91,7 +93,7 @@ class MaskedSpectrogram(ComparingObjective):
         predicted, present = rows["predicted"], batch.views["present"]
         count, masked = present.sum(), predicted.shape[1]
         every, places = self._targets(batch), self._order(batch)[:, self._kept :]
-        target, usual = at(every, places), at(self._usual(every, present), places)
+        target, usual = at(every, places), at(self._usual(every, present, batch.samples), places)
         losses = F.mse_loss(predicted, target, reduction="none").mean((1, 2))
         metrics = {
             "accuracy": global_mean((nearest(predicted.detach(), target) * present).sum(), count),
@@ -101,11 +103,14 @@ class MaskedSpectrogram(ComparingObjective):
         }
         return LossOutput(global_mean((losses * present).sum(), count), metrics)
 
-    def _usual(self, every: Tensor, present: Tensor) -> Tensor:
+    def _usual(self, every: Tensor, present: Tensor, samples: Tensor) -> Tensor:
         """Mean patch of the other sounds of the global batch at each place. [B, N, h w]."""
         heard = every * present[:, None, None]
         total = gather(heard.sum(0, keepdim=True)).sum(0)
-        return (total - heard) / (gather(present.long()).sum() - 1).clamp(min=1)
+        same = (samples[:, None] == samples).to(every.dtype)  # all are on this worker
+        others = gather(present.long()).sum() - same @ present.to(every.dtype)
+        mine = torch.einsum("bc,cnp->bnp", same, heard)
+        return (total - mine) / others.clamp(min=1)[:, None, None]
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on all patches."""

@@ -22,6 +22,8 @@ class NextToken(ComparingObjective):
     The first token, which is the start unless a long text is read from its middle, is not told.
     """
 
+    repeats = True
+
     class Config(core.Config):
         """The tower (no other is blind to what comes after) and what it reads.
 

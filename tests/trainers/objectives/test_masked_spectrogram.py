@@ -68,12 +68,12 @@ def test_patches_are_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_loss_and_accuracy_equal_their_formulas(normalise: bool) -> None:
+@pytest.mark.parametrize("samples", [[0, 1, 2, 3], [0, 1, 2, 2]])
+def test_loss_and_accuracy_equal_their_formulas(normalise: bool, samples: list[int]) -> None:
     objective = small(normalise=normalise).double()
     batch = some(4)
-    batch = Batch(
-        batch.samples, batch.keys, {**batch.views, "sound": batch.views["sound"].double()}
-    )
+    views = {**batch.views, "sound": batch.views["sound"].double()}
+    batch = Batch(torch.tensor(samples), batch.keys, views)
     order, kept = order_of(batch.keys), PATCHES - round(0.75 * PATCHES)
     places = torch.from_numpy(order)
     with torch.no_grad():
@@ -89,9 +89,8 @@ def test_loss_and_accuracy_equal_their_formulas(normalise: bool) -> None:
             losses.append(((predicted[sample, place] - own) ** 2).mean())
             right.append(far[place] == min(far))
             number = order[sample, kept + place]
-            usual = np.mean(
-                [target_of(spectra[one], number, normalise) for one in sounding if one != sample], 0
-            )
+            others = [one for one in sounding if samples[one] != samples[sample]]
+            usual = np.mean([target_of(spectra[one], number, normalise) for one in others], 0)
             far = [((usual - target) ** 2).mean() for target in targets]
             deaf.append(far[place] == min(far))
     output = objective(batch)

@@ -40,6 +40,8 @@ class AudioVideoAlignment(ComparingObjective):
     without a track are left out.
     """
 
+    repeats = True
+
     class Config(core.Config):
         """The towers, what they see and how they are compared.
 
@@ -81,9 +83,7 @@ class AudioVideoAlignment(ComparingObjective):
 
     def encode(self, batch: Batch) -> Rows:
         """Projections of every clip, of its sound, and of the sound of another time. [B, D]."""
-        seen = self._clip.places(batch.keys, self._decoded)[:, 0]
-        moved = shifted(batch.keys, seen, self._places, self._least)
-        heard = torch.cat([self._heard(batch, seen), self._heard(batch, moved)])
+        heard = torch.cat([self._heard(batch, places) for places in self._places_of(batch)])
         sound, other = self._moments(self.listen, self.audio.over_time(heard)).chunk(2)
         clip = self._moments(self.look, self.video.over_time(batch.views["clip"]))
         return {"clip": clip, "sound": sound, "shifted": other}
@@ -91,15 +91,20 @@ class AudioVideoAlignment(ComparingObjective):
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Find every clip's sound among all sounds of the global batch.
 
-        The accuracy is of choosing among its own, the shifted one and that of one other clip.
+        Other sounds of the same video are negatives like the shifted one, if they are as far
+        away. The accuracy is of choosing among its own, the shifted one and that of one other
+        video.
         """
-        present = gather(batch.views["present"].long()).bool()
-        partners, found = others(present, gather(batch.keys))
+        present, samples = gather(batch.views["present"].long()).bool(), gather(batch.samples)
+        partners, found = others(present, gather(batch.keys), samples)
         sounds = torch.cat([gather(rows["sound"]), gather(rows["shifted"])])
-        logits = rows["clip"] @ sounds.T / self._temperature
-        logits = logits.masked_fill(~present.repeat(2), _ABSENT)
-        mine = torch.arange(len(batch), device=logits.device) + world()[0] * len(batch)
-        usable = (present[mine] & found).to(logits.dtype)
+        mine = torch.arange(len(batch), device=sounds.device) + world()[0] * len(batch)
+        seen, moved = self._places_of(batch)
+        away = torch.cat([gather(seen), gather(moved)]) - seen[:, None]
+        near = (batch.samples[:, None] == samples.repeat(2)) & (away.abs() < self._least)
+        hidden = near.scatter(1, mine[:, None], False) | ~present.repeat(2)
+        logits = (rows["clip"] @ sounds.T / self._temperature).masked_fill(hidden, _ABSENT)
+        usable = (present & found)[mine].to(logits.dtype)
         # Of all workers, so that the mean of their means is that of all usable samples.
         share = gather(usable.mean().view(1)).mean().clamp(min=1 / len(present))
         three = torch.stack([mine, mine + len(present), partners[mine]], 1)
@@ -111,6 +116,11 @@ class AudioVideoAlignment(ComparingObjective):
     def encoders(self) -> Mapping[str, nn.Module]:
         """Both towers."""
         return {"video": self.video, "audio": self.audio}
+
+    def _places_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """First frames of every clip, and of its shifted sound. [B] each."""
+        seen = self._clip.places(batch.keys, self._decoded)[:, 0]
+        return seen, shifted(batch.keys, seen, self._places, self._least)
 
     def _heard(self, batch: Batch, places: Tensor) -> Tensor:
         """Sound as long as the clip, from a frame's time on. [B, S], [B] -> [B, length]."""
@@ -148,24 +158,28 @@ def shifted(keys: Tensor, seen: Tensor, places: int, least: int) -> Tensor:
     return (seen + least + integers(keys, _SHIFT, places - 2 * least + 1)) % places
 
 
-def others(present: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw for each sample another one that has sound.
+def others(present: Tensor, keys: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw for each row one of another sample that has sound.
 
     Args:
-        present: Which samples of the global batch have sound. [G] bool
-        keys: Keys of the samples. [G] int64
+        present: Which rows of the global batch have sound. [G] bool
+        keys: Keys of the rows. [G] int64
+        samples: Equal numbers for rows of the same sample, which follow one another. [G] int64
 
     Returns:
-        Numbers of samples, all equally often for one that has sound itself. [G] int64
-        Whether there was another one. []
+        Numbers of rows, all equally often for one that has sound itself. [G] int64
+        Whether there was another one. [G] bool
     """
     sounding = present.nonzero()[:, 0]
-    count = len(sounding)
-    if count < 2:
-        return torch.zeros_like(keys), torch.zeros_like(present[0])
-    place = present.long().cumsum(0) - 1
-    drawn = integers(keys, _PARTNER, count - 1)
-    return sounding[(place + 1 + drawn) % count], torch.ones_like(present[0])
+    if not len(sounding):
+        return torch.zeros_like(keys), torch.zeros_like(present)
+    _, runs, sizes = torch.unique_consecutive(
+        samples[sounding], return_inverse=True, return_counts=True
+    )
+    run = runs[(present.long().cumsum(0) - 1).clamp(min=0)]
+    after, rest = sizes.cumsum(0)[run], len(sounding) - sizes[run]
+    drawn = integers(keys, _PARTNER, rest.clamp(min=1))
+    return sounding[(after + drawn) % len(sounding)], rest > 0
 
 
 def _check(

@@ -34,15 +34,31 @@ def test_shifted_places_are_far_and_as_even_as_what_is_seen() -> None:
 
 def test_partners_have_sound_and_are_never_the_sample_itself() -> None:
     present = torch.arange(40) % 3 != 0
-    drawn = torch.stack([others(present, keys(40) + shift)[0] for shift in range(300)])
+    each = torch.arange(40)
+    drawn = torch.stack([others(present, keys(40) + shift, each)[0] for shift in range(300)])
     assert present[drawn].all()
-    assert (drawn != torch.arange(40))[:, present].all()
+    assert (drawn != each)[:, present].all()
     assert set(drawn[:, 1].tolist()) == set(present.nonzero()[:, 0].tolist()) - {1}
+
+
+def test_partners_of_a_sample_that_repeats_are_of_other_samples() -> None:
+    present = torch.arange(40) % 8 != 0
+    samples = torch.arange(40) // 4  # the first of every other one has no sound
+    found = [others(present, keys(40) + shift, samples) for shift in range(300)]
+    drawn = torch.stack([rows for rows, _ in found])
+    assert all(there.all() for _, there in found)
+    assert present[drawn].all()
+    assert (samples[drawn] != samples)[:, present].all()
+    for row in (1, 4, 39):
+        assert set(drawn[:, row].tolist()) == set(
+            (present & (samples != samples[row])).nonzero()[:, 0].tolist()
+        )
 
 
 def test_without_another_that_has_sound_there_is_no_partner() -> None:
     for present in ([False, False, False], [False, True, False]):
-        assert not others(torch.tensor(present), keys(3))[1]
+        assert not others(torch.tensor(present), keys(3), torch.arange(3))[1][1]
+    assert not others(torch.ones(3, dtype=torch.bool), keys(3), torch.ones(3))[1].any()
 
 
 def test_a_video_without_sound_counts_for_nothing() -> None:
@@ -57,32 +73,40 @@ def test_a_video_without_sound_counts_for_nothing() -> None:
     assert objective(Batch(batch.samples, batch.keys, none)).loss.item() == 0
 
 
-def test_the_loss_is_a_softmax_over_mean_cosines_of_moments() -> None:
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_loss_is_a_softmax_over_mean_cosines_of_moments(repeats: int) -> None:
     objective = small("audio_video_alignment")
     batch = double_batch(objective)
+    batch = replace(batch, samples=batch.samples // repeats)
     rows = objective.encode(batch)
-    present = batch.views["present"].tolist()
+    present, samples = batch.views["present"].tolist(), batch.samples.tolist()
     size, frames = len(batch), objective._frames
     moments = {
         name: F.normalize(row.view(size, frames, -1), dim=2).numpy(force=True)
         for name, row in rows.items()
     }
+    seen, moved = objective._places_of(batch)
+    places = {"sound": seen.tolist(), "shifted": moved.tolist()}
 
     def cosine(clip: int, name: str, other: int) -> float:
         return float((moments["clip"][clip] * moments[name][other]).sum(1).mean())
 
-    losses, rights = [], []
-    partners = others(batch.views["present"], batch.keys)[0].tolist()
+    def counts(clip: int, name: str, other: int) -> bool:
+        far = abs(places[name][other] - places["sound"][clip]) >= objective._least
+        own = (name, other) == ("sound", clip)
+        return present[other] and (own or far or samples[other] != samples[clip])
+
+    losses, rights, left_out = [], [], 0
+    partners = others(batch.views["present"], batch.keys, batch.samples)[0].tolist()
     for clip in (n for n in range(size) if present[n]):
-        scores = {
-            (name, other): cosine(clip, name, other) / 0.025
-            for name in ("sound", "shifted")
-            for other in range(size)
-            if present[other]
-        }
+        pairs = [(name, other) for name in ("sound", "shifted") for other in range(size)]
+        kept = [pair for pair in pairs if counts(clip, *pair)]
+        left_out += sum(present[other] for _, other in pairs) - len(kept)
+        scores = {pair: cosine(clip, *pair) / 0.025 for pair in kept}
         losses.append(np.log(np.exp(list(scores.values())).sum()) - scores["sound", clip])
         wrong = scores["shifted", clip], scores["sound", partners[clip]]
         rights.append(scores["sound", clip] > max(wrong))
+    assert (left_out > 0) == (repeats > 1)
     found = objective(batch)
     assert found.loss.item() == pytest.approx(np.mean(losses), rel=1e-9)
     assert found.metrics["accuracy"].item() == pytest.approx(np.mean(rights))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from pipelines.sources.synthetic import Synthetic
@@ -43,3 +45,14 @@ def tar_recipe(tars: str, **changes: Any) -> Recipe:
 
 def lines_of(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def train_workers() -> list[psutil.Process]:
+    """Training workers of the clusters that these tests started, and of no other run here."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = " ".join(process.cmdline())
+            if name.startswith("ray::") and "TrainWorker" in name:
+                found.append(process)
+    return found

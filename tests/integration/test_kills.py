@@ -6,16 +6,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 
 from cluster.profile import load_profile
 from cluster.session import Session
-from tests.integration.conftest import lines_of, tar_recipe
+from tests.integration.conftest import lines_of, tar_recipe, train_workers
 from tests.integration.test_run import train_here
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -34,13 +32,6 @@ def _grown(out: Path, process: subprocess.Popen[bytes]) -> bool:
         before = lines  # a new attempt drops the lines after its commit
         time.sleep(0.01)
     return False
-
-
-def _workers() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if words.startswith("ray::") and "TrainWorker" in words:
-            yield process
 
 
 @pytest.mark.timeout(1500)
@@ -65,7 +56,7 @@ def test_killed_at_twenty_moments_it_has_the_losses_of_a_run_that_was_not(
             f"ended after {number}: {(tmp_path / 'log').read_text()[-900:]}"
         )
         time.sleep(draw.uniform(0, 0.8))
-        workers = list(_workers())
+        workers = train_workers()
         if workers and draw.random() < 0.5:
             draw.choice(workers).kill()
         else:

@@ -23,7 +23,7 @@ from cluster.session import Session
 from cluster.skipped import Skipped, read_skipped, write_skipped
 from pipelines.core import StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
-from tests.integration.conftest import SAMPLES, lines_of, tar_recipe
+from tests.integration.conftest import SAMPLES, lines_of, tar_recipe, train_workers
 from tests.trainers.conftest import builder_of, tables_of
 from trainers.checkpoint import committed
 from trainers.loop import Plan, train
@@ -210,9 +210,9 @@ def test_a_worker_that_is_dead_or_hangs_is_replaced(
     def strike() -> None:
         while not committed(str(out)):
             time.sleep(0.05)
-        workers = [p for p in psutil.process_iter(["cmdline"]) if _is_worker(p)]
-        workers[0].send_signal(blow)
-        struck.append(workers[0].pid)
+        worker, *_ = train_workers()
+        worker.send_signal(blow)
+        struck.append(worker.pid)
 
     striker = threading.Thread(target=strike, daemon=True)
     striker.start()
@@ -223,11 +223,6 @@ def test_a_worker_that_is_dead_or_hangs_is_replaced(
     events = json.loads((out / "run.json").read_text())["events"]
     assert any("worker failed" in event["text"] for event in events)
     assert [x["samples"] for x in lines_of(out)] == list(range(16, 3201, 16))
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    words = " ".join(process.info["cmdline"] or [])
-    return words.startswith("ray::") and "TrainWorker" in words
 
 
 def test_a_write_that_fails_in_a_worker_reaches_the_user_as_one_line(

@@ -72,6 +72,7 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
         profile.engine.model_copy(update={"compile": False}) if here else profile.engine,
         here,
         reader,
+        profile.reader.samples_per_task,
         train_tokenizer(recipe, reader),
         recipe.global_batch // profile.workers,
         max(1, cores // profile.workers) if here else cores,
@@ -102,6 +103,7 @@ class _Setting:
     engine: EngineConfig
     here: bool  # whether the profile's device is this machine's
     reader: Reader
+    together: int  # samples of a read task, at least
     tokenizer: Tokenizer | None
     local: int
     threads: int
@@ -151,14 +153,14 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
 
 
 def _decode(setting: _Setting, rank: int) -> tuple[list[pa.Table], float]:
-    """Read this process's first batches: tables, and seconds a sample."""
+    """Read this process's first batches, as one task does: tables, and seconds a sample."""
     rows = min(setting.local, setting.reader.order.size // setting.processes)
-    share = Share(rows * setting.processes, rank, setting.processes, 0, 1 + _TABLES)
-    tables = setting.reader.batches(share)
-    next(tables)  # opens files
+    count = max(_TABLES, -(-setting.together // rows))
+    share = Share(rows * setting.processes, rank, setting.processes, 0, count)
+    next(setting.reader.batches(share))  # opens files
     began = time.perf_counter()
-    held = list(tables)
-    return held, (time.perf_counter() - began) / sum(table.num_rows for table in held)
+    held = list(setting.reader.batches(share))
+    return held[:_TABLES], (time.perf_counter() - began) / (rows * count)
 
 
 @dataclass

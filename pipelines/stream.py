@@ -46,8 +46,8 @@ class ReaderConfig(Config):
     Attributes:
         batches_per_task: Global batches that one read task fetches together, about:
             tasks are cut where windows of the shuffle end.
-        samples_per_task: Samples of a worker that one read task fetches at least, however
-            small its batches are: what a source does for many at once it does for few too.
+        samples_per_task: Samples of a worker that one read task fetches together where that is
+            more, about: some sources make many at once for little more than few.
         tasks_ahead: Read tasks in flight for one worker.
         threads: Threads of a read task that decode, 1 is the task's own, or that augment
             there on a CPU. Several pay for decoding large pictures alone: whatever is short

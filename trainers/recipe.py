@@ -37,7 +37,7 @@ class Recipe(Config):
         global_batch: Samples of a step, over all workers.
         repeats: Times that each sample is in its batch, with random views of its own each time
             (repeated augmentation, Hoffer et al., 2019, arXiv:1901.09335): what is slow to read
-            is read once. Not for objectives that would set a sample against itself.
+            is read once. Not for objectives that compare samples and would take it for another.
         samples: Length of the run; rounded up to whole steps.
         commit_every: Samples between checkpoints; rounded up likewise.
         log_every: Steps between two lines of metrics.

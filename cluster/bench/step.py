@@ -145,13 +145,11 @@ def bare(stepping: Stepping, found: list[dict[str, float]]) -> float:
 
 
 def _held(reader: Reader, share: Share) -> tuple[list[pa.Table], float]:
-    """Tables of a share, and seconds of a core that a sample of them took after the first."""
-    tables = stream_here(reader, share, ReaderConfig())
-    held = [next(tables)]  # with all that is done once
+    """Tables of a share, and seconds of a core that a sample of them took."""
+    next(stream_here(reader, share, ReaderConfig()))  # with all that is done once
     began = time.process_time()
-    held += tables
-    read = share.global_batch * (len(held) - 1)
-    return held, (time.process_time() - began) / read
+    held = list(stream_here(reader, share, ReaderConfig()))
+    return held, (time.process_time() - began) / (share.global_batch * len(held))
 
 
 def _bare(stepping: Stepping) -> tuple[float, float]:

@@ -74,6 +74,22 @@ def test_a_task_reads_so_many_batches_or_samples_whichever_is_more(local, batche
     assert config.rows(Share(2 * local, 1, 2, 0, 9)) == rows
 
 
+@pytest.mark.parametrize(("samples", "reads"), [(1, 6), (8, 3), (128, 1)])
+def test_small_batches_are_read_together(samples, reads, monkeypatch):
+    read, parts = Reader.read, []
+
+    def noted(self, rows, threads=1):
+        parts.append(rows)
+        return read(self, rows, threads)
+
+    monkeypatch.setattr(Reader, "read", noted)
+    config = ReaderConfig(batches_per_task=1, samples_per_task=samples)
+    reader = make_reader(48)
+    found = list(stream_here(reader, Share(8, 0, 2, 0, 6), config))
+    assert [table.num_rows for table in found] == [4] * 6
+    assert len(parts) == reads
+
+
 @pytest.mark.parametrize(
     "options", [{"samples_per_task": 0}, {"batches_per_task": 0}, {"tasks_ahead": 0}, {"cpus": -1}]
 )

@@ -139,6 +139,20 @@ def test_a_model_is_asked_as_in_training() -> None:
     assert model.proxy(data, 10_000, 3).examples == 50  # all, each of them once
 
 
+def test_a_batch_has_as_many_samples_as_training_has_views(monkeypatch) -> None:
+    recipe = rotation().model_copy(update={"repeats": 2})
+    model = Model(build_objective(recipe, None), recipe, None)
+    sizes: list[int] = []
+
+    def noted(objective, build, tables):
+        return judge(objective, build, (sizes.append(t.num_rows) or t for t in tables))
+
+    monkeypatch.setattr("trainers.model.judge", noted)
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": DATA}).data
+    assert model.proxy(data, 50, 3).examples == 50
+    assert sizes == [2 * recipe.global_batch, 50 - 2 * recipe.global_batch]
+
+
 def test_nothing_of_the_model_changes() -> None:
     recipe = rotation()
     model = Model(build_objective(recipe, None), recipe, None)

@@ -32,7 +32,7 @@ from tests.trainers.two_workers import result
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meet")
-found = {f"{kind} {parts}": result(kind, rank, 2, parts)
+found = {f"{kind} {parts}": result(kind, rank, 2, parts, again=parts)
          for kind in sys.argv[3:] for parts in (1, 2)}
 for output, gradients in found.values():
     for value in [*output.values(), *gradients.values()]:
@@ -43,6 +43,7 @@ if rank == 0:
 dist.destroy_process_group()
 """
 KINDS = (
+    "simclr",
     "moco",
     "byol",
     "barlow_twins",
@@ -87,10 +88,15 @@ def both(batch: Batch) -> Tensor:
     return torch.cat([batch.views["a"], batch.views["b"]])
 
 
-def result(kind: str, rank: int = 0, workers: int = 1, parts: int = 1) -> Result:
-    """Loss and metrics of a share of the batch, passed in parts, and the gradients."""
+def result(kind: str, rank: int = 0, workers: int = 1, parts: int = 1, again: int = 1) -> Result:
+    """Loss and metrics of a share of the batch, passed in parts, and the gradients.
+
+    Each sample is there ``again`` times, if the objective allows it.
+    """
     objective = small(kind)
     batch = double_batch(objective)
+    if getattr(objective, "repeats", False):
+        batch = Batch(batch.samples // again, batch.keys, batch.views)
     part = slice(rank * 8 // workers, (rank + 1) * 8 // workers)
     views = {name: view[part] for name, view in batch.views.items()}
     mine = Batch(batch.samples[part], batch.keys[part], views)
@@ -122,7 +128,7 @@ def on_two_workers() -> dict[str, Result]:
 
 def assert_two_equal_one(kind: str) -> None:
     for parts in (1, 2):
-        assert_equal(on_two_workers()[f"{kind} {parts}"], result(kind))
+        assert_equal(on_two_workers()[f"{kind} {parts}"], result(kind, again=parts))
 
 
 def assert_equal(found: Result, expected: Result) -> None:

@@ -46,8 +46,8 @@ def nt_xent(
     logits = torch.cat([a, b]) @ torch.cat([all_a, all_b]).T / temperature
     logits = logits.masked_fill(hidden, float("-inf"))
     losses = F.cross_entropy(logits, other, reduction="none")
-    right = (logits.detach().argmax(1) == other).to(logits.dtype)
-    chance = 1 / (~hidden).sum(1).to(logits.dtype)
+    right = (logits.detach().argmax(1) == other).to(losses.dtype)  # of products: bf16, it may be
+    chance = 1 / (~hidden).sum(1).to(losses.dtype)
     if mine is None:
         return losses.mean(), right.mean(), chance.mean()
     kept = (each.masked_fill(~mine, 0).sum() for each in (losses, right, chance))

@@ -83,7 +83,7 @@ class AudioVideoAlignment(ComparingObjective):
 
     def encode(self, batch: Batch) -> Rows:
         """Projections of every clip, of its sound, and of the sound of another time. [B, D]."""
-        heard = torch.cat([self._heard(batch, places) for places in self._places_of(batch)])
+        heard = torch.cat([self._heard(batch, places) for places in self._places_of(batch.keys)])
         sound, other = self._moments(self.listen, self.audio.over_time(heard)).chunk(2)
         clip = self._moments(self.look, self.video.over_time(batch.views["clip"]))
         return {"clip": clip, "sound": sound, "shifted": other}
@@ -96,11 +96,12 @@ class AudioVideoAlignment(ComparingObjective):
         video.
         """
         present, samples = gather(batch.views["present"].long()).bool(), gather(batch.samples)
-        partners, found = others(present, gather(batch.keys), samples)
+        keys = gather(batch.keys)
+        partners, found = others(present, keys, samples)
         sounds = torch.cat([gather(rows["sound"]), gather(rows["shifted"])])
         mine = torch.arange(len(batch), device=sounds.device) + world()[0] * len(batch)
-        seen, moved = self._places_of(batch)
-        away = torch.cat([gather(seen), gather(moved)]) - seen[:, None]
+        seen, moved = self._places_of(keys)
+        away = torch.cat([seen, moved]) - seen[mine, None]
         near = (batch.samples[:, None] == samples.repeat(2)) & (away.abs() < self._least)
         hidden = near.scatter(1, mine[:, None], False) | ~present.repeat(2)
         logits = (rows["clip"] @ sounds.T / self._temperature).masked_fill(hidden, _ABSENT)
@@ -117,10 +118,10 @@ class AudioVideoAlignment(ComparingObjective):
         """Both towers."""
         return {"video": self.video, "audio": self.audio}
 
-    def _places_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _places_of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """First frames of every clip, and of its shifted sound. [B] each."""
-        seen = self._clip.places(batch.keys, self._decoded)[:, 0]
-        return seen, shifted(batch.keys, seen, self._places, self._least)
+        seen = self._clip.places(keys, self._decoded)[:, 0]
+        return seen, shifted(keys, seen, self._places, self._least)
 
     def _heard(self, batch: Batch, places: Tensor) -> Tensor:
         """Sound as long as the clip, from a frame's time on. [B, S], [B] -> [B, length]."""
@@ -164,7 +165,7 @@ def others(present: Tensor, keys: Tensor, samples: Tensor) -> tuple[Tensor, Tens
     Args:
         present: Which rows of the global batch have sound. [G] bool
         keys: Keys of the rows. [G] int64
-        samples: Equal numbers for rows of the same sample, which follow one another. [G] int64
+        samples: Equal numbers for rows of the same sample. [G] int64
 
     Returns:
         Numbers of rows, all equally often for one that has sound itself. [G] int64
@@ -173,13 +174,11 @@ def others(present: Tensor, keys: Tensor, samples: Tensor) -> tuple[Tensor, Tens
     sounding = present.nonzero()[:, 0]
     if not len(sounding):
         return torch.zeros_like(keys), torch.zeros_like(present)
-    _, runs, sizes = torch.unique_consecutive(
-        samples[sounding], return_inverse=True, return_counts=True
-    )
-    run = runs[(present.long().cumsum(0) - 1).clamp(min=0)]
-    after, rest = sizes.cumsum(0)[run], len(sounding) - sizes[run]
+    values, order = samples[sounding].sort(stable=True)
+    first, after = (torch.searchsorted(values, samples, right=right) for right in (False, True))
+    rest = len(sounding) - (after - first)
     drawn = integers(keys, _PARTNER, rest.clamp(min=1))
-    return sounding[(after + drawn) % len(sounding)], rest > 0
+    return sounding[order][(after + drawn) % len(sounding)], rest > 0
 
 
 def _check(

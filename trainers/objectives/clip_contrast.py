@@ -71,7 +71,7 @@ class ClipContrast(ComparingObjective):
         return {name: self.head(self.tower(batch.views[name])) for name in ("a", "b")}
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
-        """Compare every clip with all others of the global batch."""
+        """Compare every clip with all of other videos of the global batch."""
         loss, found, chance = nt_xent(rows["a"], rows["b"], self._temperature, batch.samples)
         metrics = {"accuracy": found, "chance": chance}
         return LossOutput(loss, metrics | {"answers": found.new_tensor(2.0)})

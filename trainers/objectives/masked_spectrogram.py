@@ -104,12 +104,16 @@ class MaskedSpectrogram(ComparingObjective):
         return LossOutput(global_mean((losses * present).sum(), count), metrics)
 
     def _usual(self, every: Tensor, present: Tensor, samples: Tensor) -> Tensor:
-        """Mean patch of the other sounds of the global batch at each place. [B, N, h w]."""
+        """Mean patch of the other sounds of the global batch at each place. [B, N, h w].
+
+        A sound that an epoch's end puts into the batch twice is another one on another worker.
+        """
         heard = every * present[:, None, None]
         total = gather(heard.sum(0, keepdim=True)).sum(0)
-        same = (samples[:, None] == samples).to(every.dtype)  # all are on this worker
-        others = gather(present.long()).sum() - same @ present.to(every.dtype)
-        mine = torch.einsum("bc,cnp->bnp", same, heard)
+        same = samples[:, None] == samples
+        others = gather(present.long()).sum() - (same & present).sum(1)
+        with torch.autocast(every.device.type, enabled=False):  # it would round products
+            mine = torch.einsum("bc,cnp->bnp", same.to(heard.dtype), heard)
         return (total - mine) / others.clamp(min=1)[:, None, None]
 
     def encoders(self) -> Mapping[str, nn.Module]:

@@ -57,7 +57,7 @@ class Simclr(ComparingObjective):
         return {name: self.head(self.tower(batch.views[name])) for name in ("a", "b")}
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
-        """Compare every view with all others."""
+        """Compare every view with all of other samples."""
         loss, found, _ = nt_xent(rows["a"], rows["b"], self._temperature, batch.samples)
         return LossOutput(loss, {"accuracy": found})
 

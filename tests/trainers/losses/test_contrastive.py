@@ -62,6 +62,24 @@ def test_nt_xent_equals_its_formula_also_with_samples_that_repeat(
     assert chance.item() == pytest.approx(guessed)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=2, max_size=9).filter(
+        lambda rows: any(usable for usable, _ in rows)
+    ),
+    st.integers(0, 1000),
+)
+def test_pairs_that_do_not_count_and_samples_that_repeat_go_together(
+    rows: list[tuple[bool, int]], seed: int
+) -> None:
+    a, b = torch.tensor(np.random.default_rng(seed).normal(size=(2, len(rows), 5)))
+    counts, samples = (torch.tensor(column) for column in zip(*rows, strict=True))
+    found = nt_xent(a, b, 0.5, samples, counts)
+    expected = nt_xent(a[counts], b[counts], 0.5, samples[counts])
+    for value, other in zip(found, expected, strict=True):
+        assert value.item() == pytest.approx(other.item(), rel=1e-9, abs=1e-12)
+
+
 def test_further_views_of_a_sample_are_not_mistaken_for_the_other_one() -> None:
     a = torch.tensor([[1.0, 0.0], [1.0, 0.4]])
     b = torch.tensor([[1.0, 0.5], [1.0, 0.1]])  # each is nearest to the other pair's

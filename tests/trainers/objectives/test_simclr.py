@@ -4,6 +4,7 @@ import torch
 
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import random_batch
+from tests.trainers.two_workers import assert_two_equal_one
 from trainers.core.objective import Surroundings
 from trainers.losses.contrastive import nt_xent
 from trainers.objectives.simclr import Simclr
@@ -15,6 +16,10 @@ def test_the_loss_is_that_of_the_projections_of_both_views() -> None:
     a, b = (objective.head(objective.tower(batch.views[name])) for name in "ab")
     expected, _, _ = nt_xent(a, b, Simclr.Config().temperature, batch.samples)
     torch.testing.assert_close(objective(batch).loss, expected)
+
+
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("simclr")
 
 
 def test_equal_views_are_found() -> None:

@@ -58,8 +58,8 @@ class Loading:
 
     @property
     def profile(self) -> Profile:
-        """A worker that only consumes, and a reader for each core and one for when a task ends."""
-        held, tasks = 16 * 3 * self.batch * self.size**2, self.cores + 1
+        """A worker that only consumes, and a reader for each core, two at least."""
+        held, tasks = 16 * 3 * self.batch * self.size**2, max(2, self.cores)
         reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=max(held, 1 << 20))
         return Profile(workers=1, cpus_per_worker=float(self.cores), reader=reader)
 

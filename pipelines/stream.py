@@ -36,6 +36,7 @@ _BLINK = 0.02  # seconds; short against the time that a read task takes
 # Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
 # are half as large again; a batch that is a little over the target passes as it is.
 _PASSES = 0.8
+_JOINED = 4 << 20  # bytes; each block costs its consumer's process some milliseconds
 _SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
 _SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
 
@@ -212,7 +213,7 @@ def _blocks(
         object_store_memory=config.memory
     )
     context.enable_progress_bars = False
-    context.target_max_block_size = max(block, 1 << 16)
+    context.target_max_block_size = max(block, min(_JOINED, config.memory // 8))
     if _Patience not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(_Patience)
     dataset = ray.data.read_datasource(

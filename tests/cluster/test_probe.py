@@ -22,7 +22,7 @@ def rotation(**changes: object) -> Recipe:
 
 
 def setting_of(recipe: Recipe, local: int, processes: int = 1) -> _Setting:
-    return _Setting(recipe, EngineConfig(), True, reader_of(recipe), None, local, 1, processes)
+    return _Setting(recipe, EngineConfig(), True, reader_of(recipe), 1, None, local, 1, processes)
 
 
 def runs_of(recipe: Recipe, local: int, parts: int = 1) -> _Runs:

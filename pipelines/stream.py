@@ -21,18 +21,16 @@ import pyarrow as pa
 import ray
 from pydantic import Field
 from ray.data import DataContext, Datasource, ExecutionResources, ReadTask
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
 
 from pipelines.core import Config
 from pipelines.memory import keep_freed_memory
+from pipelines.patience import keep_patience
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.shards import storage
 
 NICENESS = "RAY_worker_niceness"
 """The variable by which Ray lowers the priority of what it starts; it has 15 of its own."""
-_PAUSE = 0.1  # seconds; short against the time that one waiting block lasts
-_BLINK = 0.02  # seconds; short against the time that a read task takes
 # Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
 # are half as large again; a batch that is a little over the target passes as it is.
 _PASSES = 0.8
@@ -83,26 +81,6 @@ class ReaderConfig(Config):
     def rows(self, share: Share) -> int:
         """Rows of a read task, about."""
         return max(self.batches_per_task * share.local, self.samples_per_task)
-
-
-class _Patience(ExecutionCallback):  # type: ignore[misc]
-    """Lets the executor's loop sleep while there is nothing for it to do.
-
-    The loop does not wait by itself once readers are as far ahead as they may
-    be: it spun, and took half a core from the training step in its process.
-    """
-
-    def __init__(self) -> None:
-        self._woke = time.monotonic()
-
-    def on_execution_step(self, executor: Any) -> None:
-        slept = 0.0
-        if time.monotonic() - self._woke < _BLINK:  # the step waited for nothing
-            time.sleep(_BLINK)
-        while not executor._consumer_idling() and slept < _PAUSE:
-            time.sleep(_BLINK)
-            slept += _BLINK
-        self._woke = time.monotonic()
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -214,8 +192,7 @@ def _blocks(
     )
     context.enable_progress_bars = False
     context.target_max_block_size = max(block, min(_JOINED, config.memory // 8))
-    if _Patience not in context.custom_execution_callback_classes:
-        context.custom_execution_callback_classes.append(_Patience)
+    keep_patience(context)
     dataset = ray.data.read_datasource(
         source,
         override_num_blocks=len(parts),

@@ -6,17 +6,20 @@ task that has ended has no successor. And it spins once readers are as far ahead
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import ray
-from ray.data import DataContext
 from ray.data._internal.execution import streaming_executor_state
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.metadata_fetcher import InlineMetadataFetcher
 
 _PAUSE = 0.25  # seconds; a loop costs 2 to 5 ms, and a closed one ends after its pause
 _BLINK = 0.02  # seconds; short against the time that one waiting block lasts
+_OWN_WAIT = streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S
+_executions = 0
+_lock = threading.Lock()
 
 
 class Patience(ExecutionCallback):  # type: ignore[misc]
@@ -30,6 +33,15 @@ class Patience(ExecutionCallback):  # type: ignore[misc]
         """Take over all waiting."""
         # The thread that fetches metadata makes each block wait for two more steps.
         executor._metadata_fetcher = InlineMetadataFetcher()
+        _set_own_wait(+1)
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Give it back."""
+        _set_own_wait(-1)
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Give it back."""
+        _set_own_wait(-1)
 
     def on_execution_step(self, executor: Any) -> None:
         """Sleep until a task has something, or where it may not be taken, until blocks are."""
@@ -44,11 +56,13 @@ class Patience(ExecutionCallback):  # type: ignore[misc]
             _await_consumer(executor)
 
 
-def keep_patience(context: DataContext) -> None:
-    """Have the executions of a context, the process's own, wait by ``Patience``."""
-    if Patience not in context.custom_execution_callback_classes:
-        context.custom_execution_callback_classes.append(Patience)
-        streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.0
+def _set_own_wait(change: int) -> None:
+    """Ray Data has one wait for a whole process: none while any execution waits here."""
+    global _executions
+    with _lock:
+        _executions += change
+        wait = 0.0 if _executions else _OWN_WAIT
+        streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = wait
 
 
 def _made(executor: Any) -> int:

@@ -25,7 +25,7 @@ from ray.data.block import BlockMetadata
 
 from pipelines.core import Config
 from pipelines.memory import keep_freed_memory
-from pipelines.patience import keep_patience
+from pipelines.patience import Patience
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.shards import storage
 
@@ -184,7 +184,27 @@ def _row_bytes(reader: Reader, share: Share, change: Change) -> float:
 def _blocks(
     source: _ShareSource, parts: list[Rows], config: ReaderConfig, block: int
 ) -> Iterator[pa.Table]:
-    context = DataContext.get_current()
+    # The dataset keeps what it was made with; nothing else in this process is to.
+    with DataContext.current(_context(config, block)):
+        dataset = ray.data.read_datasource(
+            source,
+            override_num_blocks=len(parts),
+            concurrency=min(config.tasks_ahead, len(parts)),
+            num_cpus=config.cpus,
+            num_gpus=config.gpus or None,
+            ray_remote_args=_priority(config.niceness),
+        )
+    blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    others = set(threading.enumerate())
+    try:
+        yield from iter(blocks)
+    finally:
+        _settle(others)
+
+
+def _context(config: ReaderConfig, block: int) -> DataContext:
+    """How Ray Data executes a graph."""
+    context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
     context.execution_options.resource_limits = ExecutionResources.for_limits(
@@ -192,21 +212,8 @@ def _blocks(
     )
     context.enable_progress_bars = False
     context.target_max_block_size = max(block, min(_JOINED, config.memory // 8))
-    keep_patience(context)
-    dataset = ray.data.read_datasource(
-        source,
-        override_num_blocks=len(parts),
-        concurrency=min(config.tasks_ahead, len(parts)),
-        num_cpus=config.cpus,
-        num_gpus=config.gpus or None,
-        ray_remote_args=_priority(config.niceness),
-    )
-    blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
-    others = set(threading.enumerate())
-    try:
-        yield from iter(blocks)
-    finally:
-        _settle(others)
+    context.custom_execution_callback_classes.append(Patience)
+    return context
 
 
 def _priority(niceness: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from ray.data._internal.execution import streaming_executor, streaming_executor_
 from ray.data._internal.execution.metadata_fetcher import InlineMetadataFetcher
 
 from pipelines import patience
-from pipelines.patience import Patience, keep_patience
+from pipelines.patience import Patience
 
 
 class Executor:
@@ -92,22 +92,27 @@ def test_without_a_task_the_loop_does_not_spin(log):
     assert log == ["sleep"] * 3
 
 
-def test_the_executor_itself_waits_for_nothing(monkeypatch):
+def test_the_executor_itself_waits_for_nothing():
     """Names of Ray Data's own: another version that has others must not pass unnoticed."""
     name = "WAIT_FOR_TASK_COMPLETION_TIMEOUT_S"
-    monkeypatch.setattr(streaming_executor_state, name, 0.1)
-    context = DataContext()
-    keep_patience(context)
-    keep_patience(context)
-    assert context.custom_execution_callback_classes.count(Patience) == 1
-    assert getattr(streaming_executor_state, name) == 0
     used = streaming_executor_state.process_completed_tasks
     assert name in used.__code__.co_names
     assert streaming_executor.process_completed_tasks is used
+    usual = getattr(streaming_executor_state, name)
+    assert usual > 0
+    executor, (one, other) = SimpleNamespace(), (Patience(), Patience())
+    one.before_execution_starts(executor)
+    other.before_execution_starts(executor)
+    one.after_execution_succeeds(executor)
+    assert getattr(streaming_executor_state, name) == 0
+    other.after_execution_fails(executor, ValueError())
+    assert getattr(streaming_executor_state, name) == usual
 
 
 def test_metadata_are_fetched_at_once():
     executor = streaming_executor.StreamingExecutor(DataContext(), dataset_id="d")
     assert hasattr(executor, "_metadata_fetcher")
-    Patience().before_execution_starts(executor)
+    callback = Patience()
+    callback.before_execution_starts(executor)
+    callback.after_execution_succeeds(executor)
     assert isinstance(executor._metadata_fetcher, InlineMetadataFetcher)

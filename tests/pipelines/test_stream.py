@@ -168,3 +168,24 @@ def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_execu
     share = (time.process_time() - before) / (time.monotonic() - began)
     tables.close()
     assert share < 0.25
+
+
+@pytest.mark.ray
+def test_other_datasets_of_the_process_are_executed_as_ever(ray_cluster):
+    import ray
+    from ray.data._internal.execution import streaming_executor_state
+
+    def own_wait() -> float:
+        return float(streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S)
+
+    usual = ray.data.DataContext.get_current().copy()
+    waits = own_wait()
+    tables = stream(ray.put(make_reader()), Share(4, 0, 1, 0, 9999), ReaderConfig())
+    next(tables)
+    assert own_wait() == 0.0 < waits
+    now = ray.data.DataContext.get_current()
+    assert now.execution_options.preserve_order == usual.execution_options.preserve_order
+    assert now.target_max_block_size == usual.target_max_block_size
+    assert now.custom_execution_callback_classes == usual.custom_execution_callback_classes
+    tables.close()
+    assert own_wait() == waits

@@ -48,14 +48,19 @@ class TarMember:
     @property
     def key(self) -> str:
         """WebDataset key: the name up to the first dot of its last part."""
-        folder, slash, base = self.name.rpartition("/")
-        return folder + slash + base.split(".", 1)[0]
+        return split_name(self.name)[0]
 
     @property
     def extension(self) -> str:
         """Everything after that dot, in lower case; none for a hidden file (``._a.jpg``)."""
-        stem, _, extension = self.name.rpartition("/")[2].partition(".")
-        return extension.lower() if stem else ""
+        return split_name(self.name)[1]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a member's name."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower() if stem else ""
 
 
 class TarScanner:
@@ -163,20 +168,20 @@ def unpack(data: bytes | memoryview) -> tuple[str, dict[str, bytes]]:
         if header[257:262] != b"ustar" or header[156] != 0x30 or header[345]:
             return _unpack_any(bytes(data))  # long names, links and the like
         try:
-            member = TarMember(
-                header[:100].split(b"\0", 1)[0].decode(), at + BLOCK, int(header[124:135], 8)
-            )
+            name = header[:100].split(b"\0", 1)[0].decode()
+            size = int(header[124:135], 8)
         except ValueError:
             return _unpack_any(bytes(data))
-        if member.size < 0:
+        if size < 0:
             return _unpack_any(bytes(data))
-        extension = member.extension
+        own, extension = split_name(name)
+        at += BLOCK
         if extension:
-            if (key is not None and key != member.key) or extension in found:
+            if (key is not None and key != own) or extension in found:
                 raise TarFault("not one sample")
-            key = member.key
-            found[extension] = bytes(data[member.offset : member.offset + member.size])
-        at = member.stop
+            key = own
+            found[extension] = bytes(data[at : at + size])
+        at += -(-size // BLOCK) * BLOCK
     if key is None or at != len(data):
         raise TarFault("not one sample")
     return key, found

@@ -1,9 +1,10 @@
-"""The loader and its decoder in turns of a second, for machines whose speed changes by the minute.
+"""The loader and its decoder in turns of seconds, for machines whose speed changes by the minute.
 
 Run as ``python -m tests.benchmarks.in_turns [--rounds N] [--seconds S] [--tars URL] [READER ...]``,
 where READER is what a profile's ``reader`` has otherwise, as JSON: ``{}`` or ``{"threads": 3}``.
 All candidates, each with a cluster of its own, are there from the start; all but one are stopped
-(SIGSTOP). What a turn leaves undone the next one goes on with: nothing is lost between them.
+(SIGSTOP). What a turn leaves undone the next one goes on with: nothing is lost between them, but a
+wait runs out while its process is stopped, so turns are long beside all of them.
 Linux alone tells what processes have started, and taken of the cores.
 """
 
@@ -221,8 +222,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("readers", nargs="*", default=["{}"], metavar="READER")
     parser.add_argument("--tars", default="", help="photographs are drawn unless given")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--count", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()

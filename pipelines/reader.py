@@ -126,13 +126,26 @@ def cut(share: Share, order: Order, rows: int) -> Iterator[Rows]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch that is being decoded."""
+    """A batch that is being decoded, and whether it is the last of its block."""
 
     epochs: Numbers
     samples: Numbers
     raws: list[RawSample]
     arrays: Arrays
     jobs: list[Future[list[Texts | SampleError]]]
+    block: Arrays
+    ends: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a decoded batch is besides its arrays, row by row."""
+
+    epochs: Numbers
+    samples: Numbers
+    keys: list[str]
+    faults: list[str]
+    texts: list[Texts]
 
 
 class Reader:
@@ -189,30 +202,56 @@ class Reader:
             DataError: Sample after sample is unreadable.
             StorageError: A shard cannot be read.
         """
+        return (table for table in self.blocks(rows, 1, threads) if table is not None)
+
+    def blocks(self, rows: Rows, batches: int, threads: int = 1) -> Iterator[pa.Table | None]:
+        """Read as ``read`` does, into tables of several global batches.
+
+        Args:
+            rows: Which rows.
+            batches: So many to a table; the last one has what is left.
+            threads: As in ``read``.
+
+        Yields:
+            After each batch: a table where it completes one, None where not.
+
+        Raises:
+            DataError: As ``read``.
+            StorageError: As ``read``.
+        """
         places = [self.order.at(start, stop) for start, stop in rows.batches()]
         if not places:
             return
         raws = iter(self.source.read(np.concatenate([samples for _, samples in places])))
         pool = ThreadPoolExecutor(threads, "decode") if threads > 1 else AtOnce()
-        begun = (self._begin(pool, *place, raws) for place in places)
+        blocks = (places[at : at + batches] for at in range(0, len(places), batches))
+        begun = (batch for block in blocks for batch in self._begin(pool, block, raws))
+        done: list[_Done] = []
         try:
             for batch in one_ahead(begun) if threads > 1 else begun:
-                yield self._table(batch)
+                done.append(self._finish(batch))
+                yield _table(done, batch.block) if batch.ends else None
+                done = [] if batch.ends else done
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(
-        self, pool: Executor, epochs: Numbers, samples: Numbers, raws: Iterator[RawSample]
-    ) -> _Batch:
-        arrays = empty(self._decode.shapes, len(samples))
-        state = mix(fold((self._seed,)) ^ epochs.view(np.uint64))
-        keys = mix(state ^ samples.view(np.uint64))  # as ``randomness.sample_keys``
-        held = list(itertools.islice(raws, len(samples)))
-        jobs = [
-            pool.submit(self._fill, held[start : start + _TOGETHER], arrays, keys, start)
-            for start in range(0, len(held), _TOGETHER)
-        ]
-        return _Batch(epochs, samples, held, arrays, jobs)
+        self, pool: Executor, block: list[tuple[Numbers, Numbers]], raws: Iterator[RawSample]
+    ) -> Iterator[_Batch]:
+        """Begin the batches of a block, one after the other, in arrays of it all."""
+        whole = empty(self._decode.shapes, sum(len(samples) for _, samples in block))
+        row = 0
+        for number, (epochs, samples) in enumerate(block, 1):
+            arrays = {name: array[row : row + len(samples)] for name, array in whole.items()}
+            row += len(samples)
+            state = mix(fold((self._seed,)) ^ epochs.view(np.uint64))
+            keys = mix(state ^ samples.view(np.uint64))  # as ``randomness.sample_keys``
+            held = list(itertools.islice(raws, len(samples)))
+            jobs = [
+                pool.submit(self._fill, held[start : start + _TOGETHER], arrays, keys, start)
+                for start in range(0, len(held), _TOGETHER)
+            ]
+            yield _Batch(epochs, samples, held, arrays, jobs, whole, number == len(block))
 
     def _fill(
         self, raws: list[RawSample], arrays: Arrays, keys: npt.NDArray[np.uint64], start: int
@@ -226,7 +265,7 @@ class Reader:
                 done.append(error)
         return done
 
-    def _table(self, batch: _Batch) -> pa.Table:
+    def _finish(self, batch: _Batch) -> _Done:
         delivered, keys, faults, texts = batch.samples.copy(), [], [], []
         done = itertools.chain.from_iterable(job.result() for job in batch.jobs)
         for place, (raw, read) in enumerate(zip(batch.raws, done, strict=True)):
@@ -239,9 +278,7 @@ class Reader:
             keys.append(key)
             faults.append(fault)
             texts.append(read)
-        columns = {"epoch": pa.array(batch.epochs), "sample": pa.array(delivered)}
-        columns |= {"key": pa.array(keys, pa.string()), "fault": pa.array(faults, pa.string())}
-        return to_table(columns, texts, batch.arrays)
+        return _Done(batch.epochs, delivered, keys, faults, texts)
 
     def _instead(
         self, row: Arrays, epoch: int, sample: int, first: dict[str, str]
@@ -260,6 +297,17 @@ class Reader:
             f"{first['shard']}: {len(faults)} samples tried, none readable; "
             f"{first['key']}: {first['reason']}"
         )
+
+
+def _table(done: list[_Done], arrays: Arrays) -> pa.Table:
+    """The table of neighbouring batches."""
+    columns = {
+        "epoch": pa.array(np.concatenate([batch.epochs for batch in done])),
+        "sample": pa.array(np.concatenate([batch.samples for batch in done])),
+        "key": pa.array([key for batch in done for key in batch.keys], pa.string()),
+        "fault": pa.array([fault for batch in done for fault in batch.faults], pa.string()),
+    }
+    return to_table(columns, [texts for batch in done for texts in batch.texts], arrays)
 
 
 def _row(arrays: Arrays, place: int) -> Arrays:

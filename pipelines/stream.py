@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import math
 import os
 import threading
 import time
@@ -31,10 +32,13 @@ from pipelines.shards import storage
 
 NICENESS = "RAY_worker_niceness"
 """The variable by which Ray lowers the priority of what it starts; it has 15 of its own."""
-# Of a batch's bytes: Ray Data copies blocks together up to its target size, and cuts those that
-# are half as large again; a batch that is a little over the target passes as it is.
+# Of a block's bytes: Ray Data copies blocks together up to its target size, and cuts those that
+# are half as large again; a block that is a little over the target passes as it is.
 _PASSES = 0.8
-_JOINED = 4 << 20  # bytes; each block costs its consumer's process some milliseconds
+_WAITS = 1 / 3  # of the memory, for what waits; Ray Data counts two blocks more for each task
+# Bytes of a block: each costs its consumer's process, and others of Ray, 10 ms.
+_SMALL, _LARGE = 4 << 20, 96 << 20
+_SHARE = 16  # large blocks of several batches that ``memory`` has room for
 _SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
 _SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
 
@@ -44,7 +48,8 @@ class ReaderConfig(Config):
 
     Attributes:
         batches_per_task: Global batches that one read task fetches together, about:
-            tasks are cut where windows of the shuffle end.
+            tasks are cut where windows of the shuffle end. Fewer where ``memory`` has no
+            room for what tasks in flight would hold, one at least.
         samples_per_task: Samples of a worker that one read task fetches together where that is
             more, about: some sources make many at once for little more than few.
         tasks_ahead: Read tasks in flight for one worker.
@@ -78,9 +83,32 @@ class ReaderConfig(Config):
         """Seconds without a batch after which replacing readers has not helped."""
         return 4 * self.patience
 
-    def rows(self, share: Share) -> int:
-        """Rows of a read task, about."""
-        return max(self.batches_per_task * share.local, self.samples_per_task)
+    def rows(self, share: Share, size: float) -> int:
+        """Rows of a read task, about.
+
+        The first of several tasks hands over what it reads; the others hold theirs until it is
+        their turn. More than ``memory`` has room for would stop them, and their cores.
+
+        Args:
+            share: What is read.
+            size: Bytes of a row.
+        """
+        wanted = max(self.batches_per_task * share.local, self.samples_per_task)
+        waiting = self.tasks_ahead - 1
+        if not waiting:
+            return wanted
+        room = int(_WAITS * self.memory / (waiting * max(size, 1.0)))
+        return min(wanted, max(share.local, room))
+
+    def together(self, batch: float) -> int:
+        """Global batches that Ray Data hands over at once.
+
+        Args:
+            batch: Bytes of a worker's part of one.
+        """
+        least = min(_SMALL, self.memory // 8) / max(batch, 1.0)
+        most = min(_LARGE, self.memory // _SHARE) / max(batch, 1.0)
+        return max(1, math.ceil(least), int(most))
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -89,10 +117,12 @@ class _ShareSource(Datasource):  # type: ignore[misc]
         reader: ray.ObjectRef,
         parts: list[Rows],
         config: ReaderConfig,
+        together: int,
         change: ray.ObjectRef | None,
     ):
         super().__init__()
-        self._reader, self._parts, self._config, self._change = reader, parts, config, change
+        self._parts = parts
+        self._read = partial(_read, reader, config=config, together=together, change=change)
 
     def get_name(self) -> str:
         return "eagleray"
@@ -106,11 +136,12 @@ class _ShareSource(Datasource):  # type: ignore[misc]
     def _task(self, part: Rows) -> ReadTask:
         rows = part.stop - part.start
         metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
-        return ReadTask(partial(_read, self._reader, part, self._config, self._change), metadata)
+        return ReadTask(partial(self._read, part), metadata)
 
 
 Change = Callable[[pa.Table], pa.Table]
 _loaded: dict[str, Any] = {}
+_END: Any = object()
 _KEPT = 2  # a reader, and what changes its tables
 
 
@@ -126,23 +157,32 @@ def _load(reference: ray.ObjectRef) -> Any:
 
 
 def _read(
-    reference: ray.ObjectRef, part: Rows, config: ReaderConfig, change: ray.ObjectRef | None
+    reference: ray.ObjectRef,
+    part: Rows,
+    config: ReaderConfig,
+    together: int,
+    change: ray.ObjectRef | None,
 ) -> Iterator[pa.Table]:
     keep_freed_memory()
     storage.persist(config.outage)
     reader: Reader = _load(reference)
-    tables = reader.read(part, config.threads)
-    if change is not None:
-        tables = map(_load(change), tables)
+    made = _load(change) if change is not None else _same
+    blocks = reader.blocks(part, together, config.threads)
+    tables = (None if block is None else made(block) for block in blocks)
     while True:
         # Ends the process even where the library that hangs holds the interpreter's lock;
         # the stack goes to the log, and the task starts again in another process.
         faulthandler.dump_traceback_later(config.patience, exit=True, file=2)
-        table = next(tables, None)
+        table = next(tables, _END)
         faulthandler.cancel_dump_traceback_later()
-        if table is None:
+        if table is _END:
             return
-        yield table
+        if table is not None:
+            yield table
+
+
+def _same(table: pa.Table) -> pa.Table:
+    return table
 
 
 def stream(
@@ -162,13 +202,16 @@ def stream(
     loaded: Reader = _load(reader)
     size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
     kept = None if change is None else ray.put(change)
-    parts = cut(share, loaded.order, config.rows(share))
+    parts = cut(share, loaded.order, config.rows(share, size))
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
-    block = int(_PASSES * share.local * size)
+    together = config.together(share.local * size)
+    block = int(_PASSES * together * share.local * size)
     blocks = (
         table
         for segment in segments
-        for table in _blocks(_ShareSource(reader, segment, config, kept), segment, config, block)
+        for table in _blocks(
+            _ShareSource(reader, segment, config, together, kept), segment, config, block
+        )
     )
     yield from _rebatch(blocks, share.local)
 
@@ -211,7 +254,9 @@ def _context(config: ReaderConfig, block: int) -> DataContext:
         object_store_memory=config.memory
     )
     context.enable_progress_bars = False
-    context.target_max_block_size = max(block, min(_JOINED, config.memory // 8))
+    # Would take what waits for its turn in the order for what nobody wants, and stop readers.
+    context.downstream_capacity_backpressure_ratio = None
+    context.target_max_block_size = max(block, 1)
     context.custom_execution_callback_classes.append(Patience)
     return context
 
@@ -252,7 +297,7 @@ def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:
     """The same tables in this process, without Ray: for tests and small jobs."""
-    parts = cut(share, reader.order, config.rows(share))
+    parts = cut(share, reader.order, config.rows(share, reader.row_bytes))
     yield from _rebatch(
         (table for part in parts for table in reader.read(part, config.threads)), share.local
     )

@@ -28,6 +28,7 @@ from pipelines.tables import array, empty
 
 _ENDLESS = 1 << 22  # samples: hours
 _ENOUGH = 1500  # samples a second that Ray's own reader will not exceed
+_MEMORY = 2 << 30  # bytes, as in the profile of a GPU
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -60,7 +61,7 @@ class Loading:
     def profile(self) -> Profile:
         """A worker that only consumes, and a reader for each core, two at least."""
         held, tasks = 16 * 3 * self.batch * self.size**2, max(2, self.cores)
-        reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=max(held, 1 << 20))
+        reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=max(held, _MEMORY))
         return Profile(workers=1, cpus_per_worker=float(self.cores), reader=reader)
 
     @property

@@ -256,6 +256,23 @@ def test_the_number_of_threads_changes_nothing(make, threads):
     assert any(column(together, "fault"))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@given(batches=st.integers(1, 9), start=st.integers(0, 39), count=st.integers(0, 60))
+def test_blocks_are_the_batches_one_after_the_other(make, threads, batches, start, count):
+    share = Share(8, 0, 1, 0, 40)
+    rows = Rows(share, start, start + count)
+    bad = frozenset({0, 3, 11})
+    expected = list(make(bad=bad).read(rows))
+    steps = list(make(bad=bad).blocks(rows, batches, threads))
+    assert len(steps) == len(expected)  # one a batch, whether or not it ends a block
+    ends = [at for at, table in enumerate(steps, 1) if table is not None]
+    assert ends == [*range(batches, len(steps), batches), *([len(steps)] if steps else [])]
+    found = [table for table in steps if table is not None]
+    assert all(table["image"].num_chunks == 1 for table in found)  # nothing to put together
+    if found:
+        assert pa.concat_tables(found).equals(pa.concat_tables(expected))
+
+
 @pytest.mark.parametrize(("threads", "here"), [(1, True), (2, False)])
 def test_one_thread_is_the_callers_own(make, monkeypatch, threads, here):
     reader, used = make(), set()

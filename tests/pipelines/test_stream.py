@@ -71,7 +71,40 @@ def test_the_size_of_tasks_does_not_change_what_is_read(batches):
 )
 def test_a_task_reads_so_many_batches_or_samples_whichever_is_more(local, batches, samples, rows):
     config = ReaderConfig(batches_per_task=batches, samples_per_task=samples)
-    assert config.rows(Share(2 * local, 1, 2, 0, 9)) == rows
+    assert config.rows(Share(2 * local, 1, 2, 0, 9), 1000.0) == rows
+
+
+@pytest.mark.parametrize(
+    ("ahead", "memory", "rows"),
+    [(1, 3 << 20, 256), (2, 96 << 20, 256), (2, 24 << 20, 80), (3, 24 << 20, 40), (3, 3 << 20, 32)],
+)
+def test_what_waits_for_its_turn_has_room(ahead, memory, rows):
+    config = ReaderConfig(batches_per_task=8, samples_per_task=1, tasks_ahead=ahead, memory=memory)
+    size = (8 << 20) / 80
+    found = config.rows(Share(32, 0, 1, 0, 9), size)
+    assert found == rows
+    assert found == 32 or (ahead - 1) * found * size <= memory / 3 or ahead == 1
+
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("memory", "batch", "batches"),
+    [
+        (64 * MB, 3 * MB, 2),  # a little over 4 MiB
+        (64 * MB, 1, 4 * MB),
+        (16 * MB, 1 * MB, 2),  # never more than an eighth of the memory, but one
+        (1 * MB, 3 * MB, 1),
+        (256 * MB, 3 * MB, 5),  # 16 blocks have room
+        (2048 * MB, 48 * MB, 2),
+        (2048 * MB, 49 * MB, 1),
+        (9999 * MB, 3 * MB, 32),  # no more than 96 MiB
+        (64 * MB, 0, 4 * MB),
+    ],
+)
+def test_batches_are_handed_over_together_where_there_is_room(memory, batch, batches):
+    assert ReaderConfig(memory=memory).together(batch) == batches
 
 
 @pytest.mark.parametrize(("samples", "reads"), [(1, 6), (8, 3), (128, 1)])

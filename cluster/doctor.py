@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.profile import Profile, check_fit
 from cluster.session import object_store
 from pipelines.core import UserError
+from pipelines.decode import Decoder
 from pipelines.reader import open_source
 from pipelines.shards import storage
 from trainers.recipe import EVALUATIONS, Recipe
@@ -131,6 +133,7 @@ def examine(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> I
     yield fit(recipe, profile)
     yield devices(profile, machine)
     yield from memory(profile, machine)
+    yield from ahead(recipe, profile)
     yield from dataset(recipe, profile, data)
 
 
@@ -195,6 +198,23 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
+
+
+def ahead(recipe: Recipe, profile: Profile) -> Iterator[Finding]:
+    """Whether the readers' memory has room for what all of them read at once."""
+    if profile.augment == "readers":  # what they make of a sample has a size of its own
+        return
+    shapes = Decoder(recipe.data.decode).shapes.values()
+    sample = sum(dtype.itemsize * math.prod(shape) for shape, dtype in shapes)
+    batch = recipe.global_batch // profile.workers * sample
+    reader = profile.reader
+    if (least := reader.least(batch)) > reader.memory:
+        yield Finding(
+            "warning",
+            "readers",
+            f"reader.memory has room for {reader.memory / batch:.1f} batches of {_mib(batch)}; "
+            f"{reader.tasks_ahead} read tasks wait for each other below {_mib(least)}",
+        )
 
 
 def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
@@ -263,6 +283,10 @@ def _apart(seconds: float, whose: str) -> Finding:
         text = f"{whose} is {seconds:.0f} s off; credentials and logs need it right (NTP)"
         return Finding("error" if seconds > 60 else "warning", "clocks", text)
     return Finding("ok", "clocks", f"{whose} agrees with this machine's")
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):.0f} MiB"
 
 
 def _gib(count: int) -> str:

@@ -100,6 +100,16 @@ class ReaderConfig(Config):
         room = int(_WAITS * self.memory / (waiting * max(size, 1.0)))
         return min(wanted, max(share.local, room))
 
+    def least(self, batch: int) -> int:
+        """Bytes of memory with less of which readers wait for each other.
+
+        Two batches of each task, one of which waits for its turn, and three at the consumer.
+
+        Args:
+            batch: Bytes of a worker's part of one.
+        """
+        return (2 * self.tasks_ahead + 3) * batch if self.tasks_ahead > 1 else 0
+
     def together(self, batch: float) -> int:
         """Global batches that Ray Data hands over at once.
 

@@ -53,8 +53,10 @@ def watching() -> Iterator[list[int]]:
     over, seen = threading.Event(), list[int]()
 
     def look() -> None:
-        while not over.wait(_EVERY):
+        while True:  # once at least, however soon it is over
             seen.append(held(family_of(os.getpid())))
+            if over.wait(_EVERY):
+                return
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

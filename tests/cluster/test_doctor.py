@@ -10,6 +10,7 @@ from cluster.doctor import (
     Data,
     Finding,
     Machine,
+    ahead,
     clocks,
     dataset,
     devices,
@@ -116,6 +117,27 @@ def test_data(data: Data, levels: list[str]) -> None:
     found = list(dataset(small_recipe(), profile(), data))
     assert [finding.level for finding in found] == levels
     assert data.fault in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("reader", "size", "warned"),
+    [
+        ({"tasks_ahead": 2, "memory": 1 << 20}, 64, True),  # 16 pictures of 12 KiB, seven times
+        ({"tasks_ahead": 2, "memory": 2 << 20}, 64, False),
+        ({"tasks_ahead": 4, "memory": 2 << 20}, 64, True),
+        ({"tasks_ahead": 1, "memory": 1 << 20}, 64, False),
+        ({"tasks_ahead": 2, "memory": 1 << 20}, None, False),
+    ],
+)
+def test_memory_in_which_readers_wait_for_each_other(
+    reader: dict[str, int], size: int | None, warned: bool
+) -> None:
+    recipe = small_recipe()
+    decode = recipe.data.decode.model_copy(update={"size": size})
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"decode": decode})})
+    found = list(ahead(recipe, profile(workers=1, reader=reader)))
+    assert [finding.level for finding in found] == ["warning"] * warned
+    assert all("room for" in finding.text for finding in found)
 
 
 def test_a_fault_of_the_data_is_a_finding_and_no_error(tmp_path: Path) -> None:

@@ -179,6 +179,12 @@ class Reader:
         shapes = self._decode.shapes.values()
         return sum(dtype.itemsize * math.prod(shape) for shape, dtype in shapes)
 
+    @property
+    def quick(self) -> bool:
+        """Whether samples are pictures and texts, of which each takes about a millisecond."""
+        config = self._decode.config
+        return config.video is None and config.audio is None and config.document is None
+
     def batches(self, share: Share) -> Iterator[pa.Table]:
         """Read a worker's part of some global batches.
 

@@ -39,6 +39,7 @@ _WAITS = 1 / 3  # of the memory, for what waits; Ray Data counts two blocks more
 # Bytes of a block: each costs its consumer's process, and others of Ray, 10 ms.
 _SMALL, _LARGE = 4 << 20, 96 << 20
 _SHARE = 16  # large blocks of several batches that ``memory`` has room for
+_ROWS = 512  # of such a block: its first batch waits for its last
 _SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
 _SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
 
@@ -110,15 +111,19 @@ class ReaderConfig(Config):
         """
         return (2 * self.tasks_ahead + 3) * batch if self.tasks_ahead > 1 else 0
 
-    def together(self, batch: float) -> int:
+    def together(self, rows: int, size: float, quick: bool) -> int:
         """Global batches that Ray Data hands over at once.
 
         Args:
-            batch: Bytes of a worker's part of one.
+            rows: Of a worker's part of a batch.
+            size: Bytes of a row.
+            quick: Whether a row takes about a millisecond. Of others a second's worth is
+                small, and nobody should wait for more.
         """
-        least = min(_SMALL, self.memory // 8) / max(batch, 1.0)
-        most = min(_LARGE, self.memory // _SHARE) / max(batch, 1.0)
-        return max(1, math.ceil(least), int(most))
+        batch = max(rows * size, 1.0)
+        least = math.ceil(min(_SMALL, self.memory // 8) / batch)
+        most = min(_LARGE, self.memory // _SHARE) / batch
+        return max(1, least, min(int(most), _ROWS // rows) if quick else 0)
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -214,7 +219,7 @@ def stream(
     kept = None if change is None else ray.put(change)
     parts = cut(share, loaded.order, config.rows(share, size))
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
-    together = config.together(share.local * size)
+    together = config.together(share.local, size, loaded.quick and change is None)
     block = int(_PASSES * together * share.local * size)
     blocks = (
         table

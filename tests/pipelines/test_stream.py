@@ -90,21 +90,32 @@ MB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("memory", "batch", "batches"),
+    ("memory", "batch", "batches", "slow"),
     [
-        (64 * MB, 3 * MB, 2),  # a little over 4 MiB
-        (64 * MB, 1, 4 * MB),
-        (16 * MB, 1 * MB, 2),  # never more than an eighth of the memory, but one
-        (1 * MB, 3 * MB, 1),
-        (256 * MB, 3 * MB, 5),  # 16 blocks have room
-        (2048 * MB, 48 * MB, 2),
-        (2048 * MB, 49 * MB, 1),
-        (9999 * MB, 3 * MB, 32),  # no more than 96 MiB
-        (64 * MB, 0, 4 * MB),
+        (64 * MB, 3 * MB, 2, 2),  # a little over 4 MiB
+        (64 * MB, 64, 65536, 65536),
+        (16 * MB, 1 * MB, 2, 2),  # never more than an eighth of the memory, but one
+        (1 * MB, 3 * MB, 1, 1),
+        (256 * MB, 3 * MB, 5, 2),  # 16 blocks have room
+        (2048 * MB, 48 * MB, 2, 1),
+        (2048 * MB, 49 * MB, 1, 1),
+        (9999 * MB, 6 * MB, 8, 1),  # no more than 512 rows
+        (9999 * MB, 24 * MB, 4, 1),  # no more than 96 MiB
+        (64 * MB, 0, 4 * MB, 4 * MB),
     ],
 )
-def test_batches_are_handed_over_together_where_there_is_room(memory, batch, batches):
-    assert ReaderConfig(memory=memory).together(batch) == batches
+def test_batches_are_handed_over_together_where_there_is_room(memory, batch, batches, slow):
+    config = ReaderConfig(memory=memory)
+    assert config.together(64, batch / 64, True) == batches
+    assert config.together(64, batch / 64, False) == slow
+
+
+def test_films_are_not_waited_for():
+    reader = make_reader()
+    assert reader.quick
+    decode = {"size": None, "video": {"frames": 2, "size": 8}}
+    data = DataConfig.model_validate({"source": {"kind": "synthetic"}, "decode": decode})
+    assert not Reader(reader.source, data, 0).quick
 
 
 @pytest.mark.parametrize(("samples", "reads"), [(1, 6), (8, 3), (128, 1)])

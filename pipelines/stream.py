@@ -271,7 +271,8 @@ def _context(config: ReaderConfig, block: int) -> DataContext:
     context.enable_progress_bars = False
     # Would take what waits for its turn in the order for what nobody wants, and stop readers.
     context.downstream_capacity_backpressure_ratio = None
-    context.target_max_block_size = max(block, 1)
+    # Also where rows are texts alone, of which nobody knows how large they are.
+    context.target_max_block_size = max(block, min(_SMALL, config.memory // 8))
     context.custom_execution_callback_classes.append(Patience)
     return context
 

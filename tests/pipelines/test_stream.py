@@ -110,6 +110,26 @@ def test_batches_are_handed_over_together_where_there_is_room(memory, batch, bat
     assert config.together(64, batch / 64, False) == slow
 
 
+@pytest.mark.ray
+def test_tables_of_texts_alone_are_not_cut_into_rows(monkeypatch, ray_cluster):
+    import ray
+
+    data = {"source": {"kind": "synthetic"}, "decode": {"size": None, "text": {"caption": "txt"}}}
+    source = Synthetic(Synthetic.Config(samples=64, size=16))
+    reader = Reader(source, DataConfig.model_validate(data), seed=5)
+    assert reader.row_bytes == 0
+    blocks, rebatch = [], module._rebatch
+
+    def noted(tables, rows):
+        return rebatch((blocks.append(table.num_rows) or table for table in tables), rows)
+
+    monkeypatch.setattr(module, "_rebatch", noted)
+    config = ReaderConfig(batches_per_task=4, samples_per_task=1)
+    found = list(stream(ray.put(reader), Share(8, 0, 1, 0, 8), config))
+    assert same(found, list(stream_here(reader, Share(8, 0, 1, 0, 8), config)))
+    assert blocks[:2] == [32, 32]
+
+
 def test_films_are_not_waited_for():
     reader = make_reader()
     assert reader.quick

@@ -83,13 +83,17 @@ def delivered(tables: Iterator[object]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("fate", "times", "samples"), [("dies", 20, SAMPLES), ("hangs", 2, 4000)])
-def test_readers_that_are_lost_change_nothing(tmp_path, fate, times, samples):
+@pytest.mark.parametrize(
+    ("fate", "times", "samples", "batches"),
+    [("dies", 20, SAMPLES, 1), ("dies", 20, SAMPLES, 4), ("hangs", 2, 4000, 1)],
+)
+def test_readers_that_are_lost_change_nothing(tmp_path, fate, times, samples, batches):
     import ray
 
     source = reader(with_tokens(tmp_path, times), fate, samples)
     share = Share(BATCH, 0, 1, 0, samples // BATCH)
-    config = ReaderConfig(batches_per_task=1, samples_per_task=1, tasks_ahead=2, patience=3.0)
+    spread = {"batches_per_task": batches, "samples_per_task": 1, "tasks_ahead": 2}
+    config = ReaderConfig(**spread, patience=3.0)
     found = delivered(stream(ray.put(source), share, config))
     assert not list(tmp_path.iterdir())  # every token cost a reader its life
     assert found == delivered(stream_here(source, share, config))

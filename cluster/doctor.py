@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -204,16 +203,14 @@ def ahead(recipe: Recipe, profile: Profile) -> Iterator[Finding]:
     """Whether the readers' memory has room for what all of them read at once."""
     if profile.augment == "readers":  # what they make of a sample has a size of its own
         return
-    shapes = Decoder(recipe.data.decode).shapes.values()
-    sample = sum(dtype.itemsize * math.prod(shape) for shape, dtype in shapes)
-    batch = recipe.global_batch // profile.workers * sample
+    batch = recipe.global_batch // profile.workers * Decoder(recipe.data.decode).row_bytes
     reader = profile.reader
     if (least := reader.least(batch)) > reader.memory:
         yield Finding(
             "warning",
             "readers",
-            f"reader.memory has room for {reader.memory / batch:.1f} batches of {_mib(batch)}; "
-            f"{reader.tasks_ahead} read tasks wait for each other below {_mib(least)}",
+            f"reader.memory has room for {reader.memory / batch:.1f} batches of {_mib(batch)}, in "
+            f"which {reader.tasks_ahead} read tasks wait for each other; set it to {least} or more",
         )
 
 

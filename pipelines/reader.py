@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -176,8 +175,7 @@ class Reader:
     @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row's arrays."""
-        shapes = self._decode.shapes.values()
-        return sum(dtype.itemsize * math.prod(shape) for shape, dtype in shapes)
+        return self._decode.row_bytes
 
     @property
     def quick(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,11 @@ class Decoder:
     def __init__(self, config: DecoderConfig):
         self.config = config
         self.shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]] = _shapes(config)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a sample's arrays."""
+        return sum(dtype.itemsize * math.prod(shape) for shape, dtype in self.shapes.values())
 
     def __call__(self, raw: RawSample, key: int = 0) -> Sample:
         """Decode a sample.

@@ -138,6 +138,9 @@ def test_memory_in_which_readers_wait_for_each_other(
     found = list(ahead(recipe, profile(workers=1, reader=reader)))
     assert [finding.level for finding in found] == ["warning"] * warned
     assert all("room for" in finding.text for finding in found)
+    for finding in found:  # what it says to set is enough
+        enough = int(finding.text.split("set it to ")[1].split()[0])
+        assert not list(ahead(recipe, profile(workers=1, reader={**reader, "memory": enough})))
 
 
 def test_a_fault_of_the_data_is_a_finding_and_no_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipelines.core import Config, ConfigError, validate
-from pipelines.stream import ReaderConfig
+from pipelines.reader_config import ReaderConfig
 from trainers.core.engine import EngineConfig, check_together
 from trainers.recipe import Recipe, names_in, read_named
 from trainers.retention import Retention

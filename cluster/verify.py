@@ -15,9 +15,10 @@ from pipelines.core import Config, ConfigError, DataError, validate
 from pipelines.core.config import load_yaml
 from pipelines.ledger import Audit, Ledger
 from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
-from pipelines.stream import ReaderConfig, stream
+from pipelines.stream import stream
 from trainers.checkpoint import latest
 from trainers.delivered import delivered
 from trainers.model import RECIPE

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
-import math
 import os
 import threading
 import time
@@ -20,14 +19,13 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from pydantic import Field
 from ray.data import DataContext, Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 
-from pipelines.core import Config
 from pipelines.memory import keep_freed_memory
 from pipelines.patience import Patience
 from pipelines.reader import Reader, Rows, Share, cut
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
 
 NICENESS = "RAY_worker_niceness"
@@ -35,95 +33,8 @@ NICENESS = "RAY_worker_niceness"
 # Of a block's bytes: Ray Data copies blocks together up to its target size, and cuts those that
 # are half as large again; a block that is a little over the target passes as it is.
 _PASSES = 0.8
-_WAITS = 1 / 3  # of the memory, for what waits; Ray Data counts two blocks more for each task
-# Bytes of a block: each costs its consumer's process, and others of Ray, 10 ms.
-_SMALL, _LARGE = 4 << 20, 96 << 20
-_SHARE = 16  # large blocks of several batches that ``memory`` has room for
-_ROWS = 512  # of such a block: its first batch waits for its last
 _SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
 _SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
-
-
-class ReaderConfig(Config):
-    """How a worker's reading is spread; nothing here changes what it reads.
-
-    Attributes:
-        batches_per_task: Global batches that one read task fetches together, about:
-            tasks are cut where windows of the shuffle end. Fewer where ``memory`` has no
-            room for what tasks in flight would hold, one at least.
-        samples_per_task: Samples of a worker that one read task fetches together where that is
-            more, about: some sources make many at once for little more than few.
-        tasks_ahead: Read tasks in flight for one worker.
-        threads: Threads of a read task that decode, 1 is the task's own, or that augment
-            there on a CPU. Several pay for decoding large pictures alone: whatever is short
-            waits for the interpreter's lock.
-        cpus: Logical CPUs that a read task occupies.
-        gpus: GPUs that a read task occupies, where it augments on one.
-        niceness: Of read tasks, so that training on the same cores goes first. More than a
-            little keeps readers from being ahead.
-        memory: Bytes of decoded batches that wait for one worker; without a bound
-            readers would run ahead until the object store is full.
-        patience: Seconds that a reader may work on one batch before it counts as
-            stalled and is replaced.
-        outage: Seconds that an object store may be down before reading gives up.
-    """
-
-    batches_per_task: int = Field(default=8, ge=1)
-    samples_per_task: int = Field(default=128, ge=1)
-    tasks_ahead: int = Field(default=2, ge=1)
-    threads: int = Field(default=1, ge=1)
-    cpus: float = Field(default=0.25, ge=0)
-    gpus: float = Field(default=0.0, ge=0)
-    niceness: int = Field(default=5, ge=0, le=19)
-    memory: int = Field(default=256 << 20, ge=1 << 20)
-    patience: float = Field(default=300.0, gt=0)
-    outage: float = Field(default=120.0, ge=0)
-
-    @property
-    def deadline(self) -> float:
-        """Seconds without a batch after which replacing readers has not helped."""
-        return 4 * self.patience
-
-    def rows(self, share: Share, size: float) -> int:
-        """Rows of a read task, about.
-
-        The first of several tasks hands over what it reads; the others hold theirs until it is
-        their turn. More than ``memory`` has room for would stop them, and their cores.
-
-        Args:
-            share: What is read.
-            size: Bytes of a row.
-        """
-        wanted = max(self.batches_per_task * share.local, self.samples_per_task)
-        waiting = self.tasks_ahead - 1
-        if not waiting:
-            return wanted
-        room = int(_WAITS * self.memory / (waiting * max(size, 1.0)))
-        return min(wanted, max(share.local, room))
-
-    def least(self, batch: int) -> int:
-        """Bytes of memory with less of which readers wait for each other.
-
-        Two batches of each task, one of which waits for its turn, and three at the consumer.
-
-        Args:
-            batch: Bytes of a worker's part of one.
-        """
-        return (2 * self.tasks_ahead + 3) * batch if self.tasks_ahead > 1 else 0
-
-    def together(self, rows: int, size: float, quick: bool) -> int:
-        """Global batches that Ray Data hands over at once.
-
-        Args:
-            rows: Of a worker's part of a batch.
-            size: Bytes of a row.
-            quick: Whether a row takes about a millisecond. Of others a second's worth is
-                small, and nobody should wait for more.
-        """
-        batch = max(rows * size, 1.0)
-        least = math.ceil(min(_SMALL, self.memory // 8) / batch)
-        most = min(_LARGE, self.memory // _SHARE) / batch
-        return max(1, least, min(int(most), _ROWS // rows) if quick else 0)
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -272,7 +183,7 @@ def _context(config: ReaderConfig, block: int) -> DataContext:
     # Would take what waits for its turn in the order for what nobody wants, and stop readers.
     context.downstream_capacity_backpressure_ratio = None
     # Also where rows are texts alone, of which nobody knows how large they are.
-    context.target_max_block_size = max(block, min(_SMALL, config.memory // 8))
+    context.target_max_block_size = max(block, config.small)
     context.custom_execution_callback_classes.append(Patience)
     return context
 

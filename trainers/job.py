@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pipelines.core import Config
-from pipelines.stream import ReaderConfig
+from pipelines.reader_config import ReaderConfig
 from trainers.core.engine import EngineConfig
 from trainers.recipe import Recipe
 from trainers.retention import Retention

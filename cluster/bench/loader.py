@@ -21,9 +21,10 @@ from pipelines.core.source import RawSample
 from pipelines.decode import Decoder
 from pipelines.order import Shuffle
 from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
-from pipelines.stream import ReaderConfig, stream
+from pipelines.stream import stream
 from pipelines.tables import array, empty
 
 _ENDLESS = 1 << 22  # samples: hours

@@ -13,7 +13,8 @@ import ray
 
 from pipelines.decode import Decoder
 from pipelines.reader import DataConfig, Reader, Share, open_source
-from pipelines.stream import ReaderConfig, stream
+from pipelines.reader_config import ReaderConfig
+from pipelines.stream import stream
 from pipelines.tables import array
 
 _EVERY = 0.1  # seconds between looks

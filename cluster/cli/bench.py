@@ -83,7 +83,7 @@ def memory(
     from cluster.bench.photographs import write_photographs
     from cluster.profile import Profile
     from cluster.session import connect
-    from pipelines.stream import ReaderConfig
+    from pipelines.reader_config import ReaderConfig
 
     found = {}
     config = ReaderConfig(batches_per_task=4, tasks_ahead=cores())
@@ -123,13 +123,15 @@ def step(
 ) -> None:
     """Train with one worker against a plain loop of the same modules with its data in memory.
 
-    On a CPU the worker has the readers of all the profile's workers.
+    `ours` is the whole system, `loop` its engine, loop and tracking with the data in memory, too,
+    and `bare` the plain loop. On a CPU the worker has the readers of all the profile's workers.
 
     Example: eagleray bench step simclr-emoji --json
     """
     from cluster.bench.loader import cores
     from cluster.bench.rounds import interleave, medians, ratios
-    from cluster.bench.step import Stepping, alone, candidates, shares_of_peak, with_reading
+    from cluster.bench.step import alone, candidates, shares_of_peak, with_reading
+    from cluster.bench.stepping import Stepping
     from trainers.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or ())
@@ -138,8 +140,14 @@ def step(
     rates = interleave(measures, rounds, say)
     names = {name for run in told for name in run}
     found = {n: statistics.median(run[n] for run in told if n in run) for n in sorted(names)}
-    middle = medians(rates)
-    result = {**middle, "ratios": ratios(rates, "ours"), "rounds": rates, **found}
+    middle, apart = medians(rates), ratios(rates, "loop")["bare"]
+    result = {
+        **middle,
+        "ratios": ratios(rates, "ours"),
+        "loop_ratios": {"bare": apart},
+        "rounds": rates,
+        **found,
+    }
     if stepping.profile.device == "cpu":
         result["bare_with_reading"] = with_reading(middle["bare"], found["read_seconds"], cores())
     mfu = shares_of_peak(stepping, middle, found["flops_per_sample"])
@@ -149,6 +157,7 @@ def step(
         print(json.dumps(result, indent=2))
         return
     _show(middle, ratios(rates, "ours"))
+    print(f"loop is {apart:.2f} times bare")
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
     if "bare_with_reading" in result:
         text = "plain loop, were it to read on the same cores"

@@ -35,8 +35,9 @@ from cluster.profile import Profile
 from cluster.session import connect
 from pipelines.decode import Decoder
 from pipelines.reader import Reader, Share, open_source
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards.index_tasks import scan_on_cluster
-from pipelines.stream import ReaderConfig, stream
+from pipelines.stream import stream
 from pipelines.tables import empty
 
 DECODER = "decoder alone"

@@ -20,8 +20,9 @@ import pyarrow as pa
 import torch
 
 from pipelines.reader import Reader, Share, open_source
+from pipelines.reader_config import ReaderConfig
 from pipelines.sprites.draw import plant_keyframes
-from pipelines.stream import ReaderConfig, stream_here
+from pipelines.stream import stream_here
 from pipelines.tables import array
 from pipelines.views import ViewBuilder
 from trainers.core.objective import Objective

@@ -1,7 +1,7 @@
-"""Every method's step in the whole system against a plain loop of the same modules, in one table.
+"""Every method's step against a plain loop of the same modules, in one table.
 
 Run as ``python -m tests.benchmarks.steps [--recipes A,B] [--steps N] [--rounds N]`` on a machine
-that does nothing else: both candidates want all of its cores. What was measured is merged into
+that does nothing else: every candidate wants all of its cores. What was measured is merged into
 ``steps.json`` beside this file, and ``steps.md`` is written from it.
 """
 
@@ -20,20 +20,22 @@ from trainers.recipe import shipped
 KEPT = Path(__file__).with_name("steps.json")
 OTHERS = ("debug", "clip-vit-b16")  # too small to tell, and too large for a CPU
 Row = dict[str, Any]
-_TOLD = ("ours", "bare", "bare_with_reading", "read_seconds", "data_wait_share")
+_TOLD = ("ours", "loop", "bare", "bare_with_reading", "read_seconds", "data_wait_share")
 
 _HEAD = """\
 # What a step costs
 
-Made by `python -m tests.benchmarks.steps`: samples/s of `eagleray bench step` (stream, engine,
-loop and tracking, one worker) and of a plain PyTorch loop of the same modules with its data in
-memory, interleaved, medians. *times* is how much longer a step of the system takes. The system also
-reads: decodes, or draws its films, on the cores that it trains on. *reading* is what a sample of
-that takes of a core, measured alone; *times of both* is against the plain loop and its reading one
-after the other on the same cores.
+Made by `python -m tests.benchmarks.steps`: samples/s of `eagleray bench step`, interleaved,
+medians, against a plain PyTorch loop of the same modules with its data in memory (*plain*). *loop*
+is this project's engine, loop and tracking with the data in memory, too, and *times* how much
+longer its step takes than the plain one: what a method costs beside its arithmetic. *system* is the
+whole, with the stream, and one worker. It also reads: decodes, or draws its films, on the cores
+that it trains on. *reading* is what a sample of that takes of a core, measured alone; *times of
+both* is against the plain loop and its reading one after the other on the same cores. Rows without
+a *loop* are older.
 
-| recipe | samples/s | plain loop | times | reading | times of both | waits | rounds | date |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| recipe | plain | loop | times | system | times | reading | times of both | waits | rounds | date |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -64,8 +66,10 @@ def _line(row: Row) -> str:
     read = "read_seconds" in row  # rows from before 2026-11-26, 22:00, have none
     cells = (
         row["recipe"],
-        f"{row['ours']:.0f}",
         f"{row['bare']:.0f}",
+        f"{row['loop']:.0f}" if "loop" in row else "",
+        f"{row['bare'] / row['loop']:.2f}" if "loop" in row else "",
+        f"{row['ours']:.0f}",
         f"{row['bare'] / row['ours']:.2f}",
         f"{1e3 * row['read_seconds']:.2f} ms" if read else "",
         f"{row['bare_with_reading'] / row['ours']:.2f}" if read else "",

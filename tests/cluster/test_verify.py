@@ -8,7 +8,7 @@ import pytest
 from cluster import verify as module
 from cluster.verify import Legs, Streamed, describe, verify
 from pipelines.core import ConfigError, DataError
-from pipelines.stream import ReaderConfig
+from pipelines.reader_config import ReaderConfig
 
 
 def test_without_a_stop_there_is_one_leg() -> None:

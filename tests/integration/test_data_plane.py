@@ -12,9 +12,10 @@ import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.reader import DataConfig, Reader, Share, open_source
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage_faults, storage_places
 from pipelines.sources.webdataset import merge
-from pipelines.stream import ReaderConfig, stream_here
+from pipelines.stream import stream_here
 
 BATCH = 64
 

@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 from cluster.profile import Profile
 from cluster.run import train_run
-from pipelines.stream import ReaderConfig
+from pipelines.reader_config import ReaderConfig
 from tests.integration.conftest import lines_of, tar_recipe
 from trainers.checkpoint import committed
 

@@ -15,7 +15,8 @@ from ray import cloudpickle
 
 from pipelines.core.source import Part, RawSample
 from pipelines.reader import DataConfig, Reader, Share
-from pipelines.stream import ReaderConfig, stream, stream_here
+from pipelines.reader_config import ReaderConfig
+from pipelines.stream import stream, stream_here
 
 SAMPLES, BATCH = 20_000, 500
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

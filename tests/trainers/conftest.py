@@ -7,7 +7,8 @@ import torch
 
 from pipelines.core.batch import Batch
 from pipelines.reader import DataConfig, Reader, Share, open_source
-from pipelines.stream import ReaderConfig, stream_here
+from pipelines.reader_config import ReaderConfig
+from pipelines.stream import stream_here
 from pipelines.views import (
     AudioPresentView,
     AudioView,

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.bench.memory import epoch, family_of, held, watching
 from cluster.bench.photographs import write_photographs
-from pipelines.stream import ReaderConfig
+from pipelines.reader_config import ReaderConfig
 
 HOLD = "import sys, time; block = bytearray(b'x' * (64 << 20)); print('held', flush=True); input()"
 

@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from cluster.bench.step import (
-    Stepping,
-    _bare,
-    _held,
-    alone,
-    candidates,
-    shares_of_peak,
-    with_reading,
-)
+from cluster.bench.step import alone, candidates, shares_of_peak, with_reading
+from cluster.bench.stepping import Stepping
 from cluster.prepare import train_tokenizer
 from cluster.profile import load_profile
-from pipelines.reader import Share
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
 from trainers.flops import flops_per_sample
 from trainers.model import build_objective
@@ -37,12 +27,12 @@ def test_one_worker_has_the_readers_of_a_cpu_and_its_own_of_a_gpu(name: str, tas
 
 
 @pytest.mark.ray
-def test_both_candidates_train_and_this_system_tells_where_its_time_went(
+def test_all_candidates_train_and_this_system_tells_where_its_time_went(
     ray_cluster: object,
 ) -> None:
     measures, told = candidates(stepping(9))
     rates = {name: measure() for name, measure in measures.items()}
-    assert rates.keys() == {"ours", "bare"}
+    assert rates.keys() == {"ours", "loop", "bare"}
     assert all(rate > 0 for rate in rates.values())
     assert len(told) == 2
     assert told[1]["read_seconds"] > 0
@@ -65,40 +55,9 @@ def test_reading_on_the_same_cores_comes_on_top(
     assert with_reading(100.0, read_seconds, cores) == pytest.approx(rate)
 
 
-def test_reading_is_timed_without_what_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, once = [0.0], [100.0]
-    monkeypatch.setattr("cluster.bench.step.time.process_time", lambda: clock[0])
-
-    def tables(*_: object) -> Iterator[int]:
-        clock[0] += 1.0 + (once.pop() if once else 0.0)  # of each task, before its first table
-        for number in range(5):
-            clock[0] += 0.25
-            yield number
-
-    monkeypatch.setattr("cluster.bench.step.stream_here", tables)
-    held, seconds = _held(reader_of(small_recipe()), Share(16, 0, 1, 0, 5))
-    assert held == [0, 1, 2, 3, 4]
-    assert seconds == pytest.approx((1.0 + 5 * 0.25) / (5 * 16))
-
-
 def test_shares_of_a_known_peak_are_told_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
     profile = load_profile("laptop", ("workers=1", "device=cuda", "engine.precision=bf16"))
     gpu = Stepping(small_recipe(), profile, 9)
     found = shares_of_peak(gpu, {"ours": 78.0, "bare": 156.0}, 1e12)
     assert found == {"ours": 0.25, "bare": 0.5}
-
-
-def test_the_plain_loop_makes_the_steps_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    made = torch.optim.AdamW.step
-
-    def step(self: torch.optim.AdamW, *rest: object) -> object:
-        seen.append(self.param_groups[0]["lr"])
-        return made(self, *rest)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    threads = torch.get_num_threads()
-    _bare(stepping(6))
-    torch.set_num_threads(threads)
-    assert seen == [0.003] * 6

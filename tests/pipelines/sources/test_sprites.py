@@ -11,9 +11,10 @@ from pipelines.core.config import validate
 from pipelines.core.source import Part, RawSample
 from pipelines.decode import AudioConfig, Decoder, DecoderConfig, VideoConfig
 from pipelines.reader import DataConfig, Reader, Share
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards.writer import write_shards
 from pipelines.sources.sprites import Sprites
-from pipelines.stream import ReaderConfig, stream_here
+from pipelines.stream import stream_here
 
 FRAMES, FPS, RATE = 32, 16, 8000
 

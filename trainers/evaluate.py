@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +15,17 @@ from pipelines.decode import Decoder, DecoderConfig, SampleError
 from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
 from trainers.checkpoint import Commit
-from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult
+from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult, Texts
 from trainers.model import Model
 from trainers.recipe import EVALUATIONS
 
 _TOGETHER = 1024  # samples fetched at once
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads whole evaluation sets into memory.
+    """Loads evaluation sets into memory.
 
     Attributes:
         size: Side of the images, in pixels.
@@ -42,31 +43,81 @@ class Loader:
             DataError: None is readable.
             StorageError: The tars cannot be read.
         """
+        source = _open(url)
+        return self._load(source, url, fields, np.arange(len(source.index)))[0]
+
+    def some(
+        self, url: str, fields: Mapping[str, str], numbers: Sequence[int]
+    ) -> tuple[EvaluationData, Sequence[int]]:
+        """Read the readable ones of some samples, in the order asked.
+
+        Args:
+            url: Pattern of tars.
+            fields: Text fields by name.
+            numbers: Of the samples, at least one, as ``texts`` tells them.
+
+        Returns:
+            The samples, and their numbers.
+
+        Raises:
+            UserError: As for all of them.
+            DataError: As for all of them.
+            StorageError: As for all of them.
+        """
+        return self._load(_open(url), url, fields, np.asarray(numbers, dtype=np.int64))
+
+    def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
+        """Read text fields alone, in storage order; images may turn out to be unreadable.
+
+        Raises:
+            DataError: No sample has them all.
+            StorageError: The tars cannot be read.
+        """
+        source, decoder = _open(url), Decoder(DecoderConfig(size=None, text=fields))
+        rows, fault = [], ""
+        for number, raw in enumerate(_read(source, np.arange(len(source.index)))):
+            try:
+                rows.append((number, raw.key, decoder(raw).texts))
+            except SampleError as error:
+                fault = fault or f"{raw.key}: {error}"
+        if not rows:
+            raise DataError(f"{url}: no sample is readable; {fault}")
+        return Texts(
+            numbers=[number for number, _, _ in rows],
+            keys=[key for _, key, _ in rows],
+            texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
+        )
+
+    def _load(
+        self, source: WebDataset, url: str, fields: Mapping[str, str], numbers: Numbers
+    ) -> tuple[EvaluationData, list[int]]:
         if not self.size:
             raise UserError(
                 "this evaluation needs a model that was trained on images; "
                 "use another one (eagleray list evaluations)"
             )
-        source = WebDataset(WebDataset.Config(url=url))
         decoder = Decoder(DecoderConfig(size=self.size, text=fields))
-        rows, masks, fault = [], [], ""
-        for raw in _all(source):
+        # Room for all: pages that nothing is written to take no memory.
+        images = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+        rows: list[tuple[int, str, Mapping[str, str | list[str]]]] = []
+        masks, fault = [], ""
+        for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):
             try:
-                sample = decoder(raw)
+                texts = decoder.fill(raw, {"image": images[len(rows)]})
                 if self.mask:
                     masks.append(self._mask(raw))
-                rows.append((raw.key, sample))
+                rows.append((number, raw.key, texts))
             except SampleError as error:
                 fault = fault or f"{raw.key}: {error}"
         if not rows:
             raise DataError(f"{url}: no sample is readable; {fault}")
-        images = [sample.image for _, sample in rows if sample.image is not None]
-        return EvaluationData(
-            keys=[key for key, _ in rows],
-            images=np.stack(images),
-            texts={name: [_one(sample.texts[name]) for _, sample in rows] for name in fields},
+        data = EvaluationData(
+            keys=[key for _, key, _ in rows],
+            images=images[: len(rows)],
+            texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
             masks=np.stack(masks) if masks else None,
         )
+        return data, [number for number, _, _ in rows]
 
     def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
         if self.mask not in raw.members:
@@ -79,10 +130,13 @@ def _one(text: str | list[str]) -> str:
     return text if isinstance(text, str) else next(iter(text), "")
 
 
-def _all(source: WebDataset) -> Iterator[RawSample]:
-    total = len(source.index)
-    for start in range(0, total, _TOGETHER):
-        yield from source.read(np.arange(start, min(start + _TOGETHER, total), dtype=np.int64))
+def _open(url: str) -> WebDataset:
+    return WebDataset(WebDataset.Config(url=url))
+
+
+def _read(source: WebDataset, numbers: Numbers) -> Iterator[RawSample]:
+    for start in range(0, len(numbers), _TOGETHER):
+        yield from source.read(numbers[start : start + _TOGETHER])
 
 
 def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:

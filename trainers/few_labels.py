@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from pydantic import Field, model_validator
 
 from pipelines.core import Config
-from trainers.core.evaluation import EvaluationData, Load
+from trainers.core.evaluation import EvaluationData, Load, Texts
 from trainers.labels import filled
 
 
@@ -64,12 +66,32 @@ def draw(keys: Sequence[str], labels: Sequence[str], how: Labels, seed: int) -> 
     )
 
 
-def few(load: Load, url: str, field: str | None, how: Labels, seed: int) -> Load:
+class Choosing(Protocol):
+    """What a choice of examples is made by; ``Loader`` is one."""
+
+    def __call__(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
+        """Load a whole data set."""
+        ...
+
+    def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
+        """Read its texts alone."""
+        ...
+
+    def some(
+        self, url: str, fields: Mapping[str, str], numbers: Sequence[int]
+    ) -> tuple[EvaluationData, Sequence[int]]:
+        """Load some of its samples: the readable ones, and their numbers."""
+        ...
+
+
+def few(load: Choosing, url: str, field: str | None, how: Labels, seed: int) -> Load:
     """Load as before, but of one data set only the examples whose labels are known.
 
+    Of the others no image is decoded, and none is held in memory.
+
     Args:
-        load: Loads whole data sets.
-        url: Of the data set to choose from; it is loaded at once.
+        load: Loads data sets.
+        url: Of the data set to choose from; it is read at once.
         field: Text field with its labels; None where all are of one class.
         how: How many of them are known.
         seed: Of the draw.
@@ -77,17 +99,30 @@ def few(load: Load, url: str, field: str | None, how: Labels, seed: int) -> Load
     Raises:
         DataError: It is empty, or a label is missing.
     """
-    whole = load(url, {"label": field} if field else {})
-    labels = filled(whole, "label", field, url) if field else [""] * len(whole)
-    places = draw(whole.keys, labels, how, seed)
-    chosen = EvaluationData(
-        keys=[whole.keys[place] for place in places],
-        images=whole.images[places],
-        texts={"label": [labels[place] for place in places]},
-        masks=None if whole.masks is None else whole.masks[places],
-    )
+    found = load.texts(url, {"label": field} if field else {})
+    labels = filled(found, "label", field, url) if field else [""] * len(found)
+    chosen = _readable(load, url, found, labels, lambda keys, of: draw(keys, of, how, seed))
 
     def loaded(asked: str, fields: Mapping[str, str]) -> EvaluationData:
         return chosen if asked == url else load(asked, fields)
 
     return loaded
+
+
+def _readable(
+    load: Choosing,
+    url: str,
+    found: Texts,
+    labels: Sequence[str],
+    choose: Callable[[Sequence[str], Sequence[str]], list[int]],
+) -> EvaluationData:
+    """Choose again without those whose images turn out to be unreadable, until all are readable."""
+    left = list(range(len(found)))
+    while True:
+        places = choose([found.keys[at] for at in left], [labels[at] for at in left])
+        wanted = [left[place] for place in places]
+        data, numbers = load.some(url, {}, [found.numbers[at] for at in wanted])
+        if len(numbers) == len(wanted):
+            return replace(data, texts={"label": [labels[at] for at in wanted]})
+        lost = {found.numbers[at] for at in wanted}.difference(numbers)
+        left = [at for at in left if found.numbers[at] not in lost]

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.core import Config, DataError
 from pipelines.reader import SOURCES
 from pipelines.shards.url import Url
-from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome
+from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome, Texts
 from trainers.statistics import balanced_accuracy, bootstrap_interval, share
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -90,7 +90,7 @@ def load_labelled(load: Load, config: LabelledConfig) -> Labelled:
     return Labelled(names, len(known), test, encode(asked, names), reference, encode(given, names))
 
 
-def filled(data: EvaluationData, name: str, field: str, url: str) -> Sequence[str]:
+def filled(data: EvaluationData | Texts, name: str, field: str, url: str) -> Sequence[str]:
     """Return a text field that no sample lacks.
 
     Args:

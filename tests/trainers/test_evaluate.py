@@ -37,6 +37,26 @@ def test_every_readable_sample_is_loaded_in_storage_order(tmp_path: Path) -> Non
     assert data.texts["caption"][0].split()[0] == data.texts["colour"][0]
 
 
+def test_some_are_loaded_by_the_numbers_that_their_texts_tell(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 12, broken=(3, 7))
+    fields = {"caption": "txt"}
+    load = Loader(16)
+    found, whole = load.texts(url, fields), load(url, fields)
+    assert list(found.numbers) == list(range(12))  # of an image that is broken nobody has asked
+    data, numbers = load.some(url, fields, [9, 3, 1])
+    assert list(numbers) == [9, 1]
+    assert list(data.keys) == [found.keys[9], found.keys[1]]
+    assert data.texts["caption"] == [found.texts["caption"][9], found.texts["caption"][1]]
+    places = [list(whole.keys).index(key) for key in data.keys]
+    np.testing.assert_array_equal(data.images, whole.images[places])
+
+
+def test_samples_without_the_text_have_no_number(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 2)
+    with pytest.raises(DataError, match="no sample is readable; 00000000: no member 'no'"):
+        Loader(16).texts(url, {"caption": "no"})
+
+
 def test_nothing_readable_names_the_first_reason(tmp_path: Path) -> None:
     url = write(tmp_path / "a.tar", 2, broken=(0, 1))
     with pytest.raises(DataError, match="no sample is readable; 00000000: not a readable image"):

@@ -93,6 +93,28 @@ def test_one_data_set_is_cut_and_others_are_not():
     assert len(load("y", {"label": "json.group"})) == 20
 
 
+def test_others_take_the_place_of_unreadable_ones():
+    data = fake_data(60, groups=3)
+    before = set(
+        few(FakeLoad({"x": data}), "x", "json.group", Labels(per_class=4), 0)("x", {}).keys
+    )
+    broken = sorted(before)[:5]
+    load = few(FakeLoad({"x": data}, broken), "x", "json.group", Labels(per_class=4), 0)
+    chosen = load("x", {"label": "json.group"})
+    assert Counter(chosen.texts["label"]) == {f"group {number}": 4 for number in range(3)}
+    assert before.difference(broken) < set(chosen.keys)
+    assert not set(chosen.keys).intersection(broken)
+
+
+def test_nothing_is_decoded_of_those_that_are_not_chosen():
+    data = fake_data(60, groups=3)
+    load, asked = FakeLoad({"x": data}), []
+    some = load.some
+    load.some = lambda url, fields, numbers: asked.extend(numbers) or some(url, fields, numbers)
+    few(load, "x", "json.group", Labels(per_class=2), 0)
+    assert len(asked) == len(set(asked)) == 6
+
+
 def test_a_label_that_is_missing_is_named():
     data = fake_data(4)
     data.texts["json.group"][2] = ""

@@ -110,6 +110,24 @@ class EvaluationData:
         return len(self.keys)
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Texts of a data set whose images are not loaded.
+
+    Attributes:
+        numbers: Of the samples, in their source.
+        keys: Key of each.
+        texts: Text fields by name, as many strings each.
+    """
+
+    numbers: Sequence[int]
+    keys: Sequence[str]
+    texts: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 Load = Callable[[str, Mapping[str, str]], EvaluationData]
 """Loads (URL pattern, text fields): ``load(url, {"caption": "txt", "label": "json.group"})``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.core import Config, DataError, UserError
-from trainers.core.evaluation import Answers, EvaluationData
+from trainers.core.evaluation import Answers, EvaluationData, Texts
 
 
 class FakeEncoders:
@@ -119,14 +119,15 @@ class FakeEncoders:
 
 
 class FakeLoad:
-    """Serves data sets from memory; implements ``Load``.
+    """Serves data sets from memory; implements ``Load`` and what few labels are chosen by.
 
     Args:
         sets: Data by URL; their texts are by field as in a sample (``txt``, ``json.group``).
+        broken: Keys of samples whose images are unreadable.
     """
 
-    def __init__(self, sets: Mapping[str, EvaluationData]):
-        self._sets = sets
+    def __init__(self, sets: Mapping[str, EvaluationData], broken: Collection[str] = ()):
+        self._sets, self._broken = sets, broken
 
     def __call__(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
         """Return a data set with the text fields that are asked for.
@@ -134,6 +135,10 @@ class FakeLoad:
         Raises:
             DataError: There is no such data set or field.
         """
+        data = self._whole(url, fields)
+        return self.some(url, fields, range(len(data)))[0] if self._broken else data
+
+    def _whole(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
         if url not in self._sets:
             raise DataError(f"{url}: no such data")
         data = self._sets[url]
@@ -142,6 +147,21 @@ class FakeLoad:
                 raise DataError(f"{url}: no sample is readable; no member '{field}'")
         texts = {name: data.texts[field] for name, field in fields.items()}
         return EvaluationData(data.keys, data.images, texts)
+
+    def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
+        """Return the text fields of all of a data set's samples."""
+        data = self._whole(url, fields)
+        return Texts(range(len(data)), data.keys, data.texts)
+
+    def some(
+        self, url: str, fields: Mapping[str, str], numbers: Sequence[int]
+    ) -> tuple[EvaluationData, Sequence[int]]:
+        """Return the samples of these numbers that are not broken, and their numbers."""
+        data = self._whole(url, fields)
+        there = [number for number in numbers if data.keys[number] not in self._broken]
+        texts = {name: [values[n] for n in there] for name, values in data.texts.items()}
+        keys = [data.keys[number] for number in there]
+        return EvaluationData(keys, data.images[there], texts), there
 
 
 def fake_data(

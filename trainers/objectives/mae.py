@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
-from pipelines.core.randomness import uniform
+from pipelines.core.randomness import sample_keys, uniform
 from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
 from trainers.models.vit import Vit
@@ -64,17 +65,43 @@ class Mae(Objective):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Mask by the keys' draws, encode what is visible, compare what was masked."""
-        images = batch.views["image"]
-        order = uniform(batch.keys, _STREAM, self._patches).argsort(dim=1, stable=True)
+        predicted, target, _ = self._reconstruct(batch.views["image"], batch.keys)
+        if self._normalise:
+            mean, deviation = _spread(target)
+            target = (target - mean) / deviation
+        return LossOutput(F.mse_loss(predicted, target))
+
+    def _reconstruct(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Masked patches as predicted, as they are, and their numbers. [B, M, 3 p p] each."""
+        order = uniform(keys, _STREAM, self._patches).argsort(dim=1, stable=True)
         tokens = self.tower.tokens(images, order[:, : self._kept])
         predicted = self.decoder(tokens, order).float()
-        masked = order[:, self._kept :, None]
-        target = patchify(images, self._patch)
-        target = target.gather(1, masked.expand(-1, -1, target.shape[2]))
+        masked = order[:, self._kept :, None].expand(-1, -1, predicted.shape[2])
+        return predicted, patchify(images, self._patch).gather(1, masked), masked
+
+    def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Images without their masked patches, and with those that are predicted.
+
+        What is predicted of a normalised patch lacks its mean and deviation: they are the image's.
+        """
+        numbers = torch.arange(len(images), device=images.device)
+        keys = sample_keys(0, torch.zeros_like(numbers), numbers)
+        predicted, target, masked = self._reconstruct(images, keys)
         if self._normalise:
-            variance, mean = torch.var_mean(target, 2, keepdim=True)
-            target = (target - mean) / (variance + 1e-6).sqrt()
-        return LossOutput(F.mse_loss(predicted, target))
+            mean, deviation = _spread(target)
+            predicted = predicted * deviation + mean
+        patches = patchify(images, self._patch).float()
+        shown = {"what is not masked": torch.zeros_like(predicted), "reconstructed": predicted}
+        return {
+            name: self._picture(patches.scatter(1, masked, made)) for name, made in shown.items()
+        }
+
+    def _picture(self, patches: Tensor) -> Tensor:
+        """Join patches in [-1, 1]. [B, N, 3 p p] -> [B, S, S, 3] uint8."""
+        side = math.isqrt(self._patches) * self._patch
+        joined = F.fold(patches.transpose(1, 2), side, self._patch, stride=self._patch)
+        pixels = ((joined + 1) * 127.5).round().clamp(0, 255)
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on all patches."""
@@ -125,6 +152,12 @@ class Decoder(nn.Module):
             hidden = layer(hidden)
         pixels: Tensor = self._pixels(self._norm(hidden[:, kept:]))
         return pixels
+
+
+def _spread(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each patch. [B, M, D] -> [B, M, 1] each."""
+    variance, mean = torch.var_mean(patches, 2, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()
 
 
 def patchify(images: Tensor, side: int) -> Tensor:

@@ -90,6 +90,16 @@ def test_load_serves_fields_by_name_as_the_real_one_does():
         load("here", {"label": "json.no"})
 
 
+def test_load_serves_texts_of_all_and_images_of_those_that_are_readable():
+    broken = DATA.keys[1]
+    load = FakeLoad({"here": DATA}, [broken])
+    assert list(load.texts("here", {"caption": "txt"}).keys) == list(DATA.keys)
+    assert list(load("here", {}).keys) == [key for key in DATA.keys if key != broken]
+    data, numbers = load.some("here", {"caption": "txt"}, [2, 1, 0])
+    assert list(numbers) == [2, 0]
+    assert data.texts["caption"] == [DATA.texts["txt"][2], DATA.texts["txt"][0]]
+
+
 def test_data_take_turns_and_seeds_share_no_pictures():
     assert DATA.texts["txt"][:5] == [f"concept {i}" for i in (0, 1, 2, 3, 0)]
     assert set(DATA.texts["json.group"]) == {"group 0", "group 1"}

@@ -172,3 +172,37 @@ def test_flat_features_are_those_of_all_patches_and_their_mean_is_the_mean() -> 
     mean, flat = (tower(images) for tower in towers)
     assert flat.shape == (3, towers[1].width)
     torch.testing.assert_close(flat.view(3, PATCHES, 32).mean(1), mean)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_pictures_show_what_is_visible_and_what_is_made_of_it(normalise: bool) -> None:
+    objective = small(normalise=normalise)
+    torch.manual_seed(1)
+    images = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
+    pictures = objective.pictures(images)
+    plain = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    visible, made = pictures["what is not masked"], pictures["reconstructed"]
+    kept = (visible == plain).all(3)
+    assert (visible[~kept] == 128).all()  # grey
+    assert kept.sum((1, 2)).tolist() == [4 * PATCH**2] * 3
+    assert torch.equal(made[kept], plain[kept])
+    assert not torch.equal(made, plain)
+    assert torch.equal(made, objective.pictures(images)["reconstructed"])  # whenever it is asked
+
+
+def test_a_perfect_prediction_reconstructs_the_image() -> None:
+    objective = small()
+    images = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
+
+    def decoder(tokens: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+        masked = order[:, tokens.shape[1] - 1 :, None]
+        patches = patchify(images, PATCH)
+        target = patches.gather(1, masked.expand(-1, -1, patches.shape[2]))
+        variance, mean = torch.var_mean(target, 2, keepdim=True)
+        return (target - mean) / (variance + 1e-6).sqrt()
+
+    del objective.decoder
+    objective.__dict__["decoder"] = decoder
+    made = objective.pictures(images)["reconstructed"].int()
+    plain = ((images + 1) * 127.5).round().int().permute(0, 2, 3, 1)
+    assert (made - plain).abs().max() <= 1

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.profile import Profile, check_fit
 from cluster.session import object_store
+from pipelines.available import available_memory
 from pipelines.core import UserError
 from pipelines.decode import Decoder
 from pipelines.reader import open_source
@@ -43,7 +44,7 @@ class Machine:
 
     Attributes:
         cpus: Cores.
-        memory: Bytes that are free.
+        memory: Bytes that processes may still take.
         shared: Bytes free in shared memory; None where there is none.
         gpus: CUDA devices.
         versions: Installed version by package; None where it is missing.
@@ -74,7 +75,7 @@ def look_at_machine() -> Machine:
     needs = [text for text in requires("eagleray") or () if "extra ==" not in text]
     return Machine(
         cpus=os.cpu_count() or 1,
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"),
+        memory=available_memory(),
         shared=shutil.disk_usage(_SHARED).free if Path(_SHARED).is_dir() else None,
         gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
         versions={name: _version(name) for name in (Requirement(text).name for text in needs)},
@@ -192,7 +193,7 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "memory",
-            f"the readers' store takes {_gib(store)} of {_gib(machine.memory)} free memory; "
+            f"the readers' store takes {_gib(store)} of {_gib(machine.memory)} available memory; "
             "lower reader.memory or reader.tasks_ahead",
         )
     else:

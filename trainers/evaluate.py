@@ -18,6 +18,7 @@ from trainers.checkpoint import Commit
 from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult, Texts
 from trainers.model import Model
 from trainers.recipe import EVALUATIONS
+from trainers.room import room
 
 _TOGETHER = 1024  # samples fetched at once
 Numbers = npt.NDArray[np.int64]
@@ -25,7 +26,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads evaluation sets into memory.
+    """Loads evaluation sets, into memory or, where that is too small, a temporary file.
 
     Attributes:
         size: Side of the images, in pixels.
@@ -41,7 +42,7 @@ class Loader:
         Raises:
             UserError: The model was trained on no images.
             DataError: None is readable.
-            StorageError: The tars cannot be read.
+            StorageError: The tars cannot be read, or there is no space for their pictures.
         """
         source = _open(url)
         return self._load(source, url, fields, np.arange(len(source.index)))[0]
@@ -97,8 +98,7 @@ class Loader:
                 "use another one (eagleray list evaluations)"
             )
         decoder = Decoder(DecoderConfig(size=self.size, text=fields))
-        # Room for all: pages that nothing is written to take no memory.
-        images = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+        images = room((len(numbers), self.size, self.size, 3))
         rows: list[tuple[int, str, Mapping[str, str | list[str]]]] = []
         masks, fault = [], ""
         for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pipelines.core import Config, ConfigError, validate
+from pipelines.core import Config, ConfigError, DataError, validate
 from pipelines.shards import storage
 from trainers.checkpoint import MODEL, Commit, find
 from trainers.core.evaluation import Load
@@ -55,6 +56,28 @@ class FinetuneResult(Config):
     pictures: int
     scores: tuple[Score, ...]
     seconds: float
+
+    def without_pictures(self) -> str:
+        """The same as JSON, for machines."""
+        return self.model_dump_json(
+            indent=2, exclude={"scores": {"__all__": {"outcome": {"gallery"}}}}
+        )
+
+
+def read_result(out: str) -> FinetuneResult:
+    """Read what was filed.
+
+    Raises:
+        DataError: It is not what ``finetune`` writes.
+        StorageError: There is nothing, or it cannot be read.
+    """
+    place = storage.join(out, RESULTS)
+    try:
+        return FinetuneResult.model_validate_json(storage.read_text(place))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "no JSON"
+        raise DataError(f"{place}: {where}: {first['msg']}; run finetune again") from None
 
 
 def finetune(

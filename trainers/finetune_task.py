@@ -17,6 +17,7 @@ from trainers.core.evaluation import Outcome
 from trainers.labels import Labelled
 
 _BATCH = 256
+ROWS = 12  # of pictures in the report, for each set
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers.core.evaluation import Cell, Encoders, GalleryRow
 from trainers.core.pictures import png
-from trainers.labels import hash_order
+from trainers.labels import Labelled, hash_order
 
 SHOWN = 5  # answers in a row
 _SIDE = 64  # pixels that the report shows; more would only make its file bigger
@@ -69,6 +69,58 @@ def names_row(
         for name, score in zip(names, scores, strict=True)
     )
     return GalleryRow(group=group, cells=(query, *answers))
+
+
+def named_rows(
+    labelled: Labelled, scores: Tensor, places: Tensor, count: int
+) -> tuple[GalleryRow, ...]:
+    """Make rows of test pictures and the classes that a model names, best first.
+
+    Args:
+        labelled: What was asked; N test examples.
+        scores: Of each answer. [N, K]
+        places: Classes, the likeliest first. [N, K] int64
+        count: How many rows, at most.
+    """
+    rows = []
+    right = places[:, 0] == labelled.test_labels
+    for group, i in choose(right, labelled.test.keys, count):
+        truth = labelled.names[int(labelled.test_labels[i])]
+        names = [labelled.names[place] for place in places[i].tolist()]
+        query = picture(labelled.test.images[i], truth)
+        rows.append(names_row(group, query, names, scores[i].tolist(), truth))
+    return tuple(rows)
+
+
+def neighbour_rows(
+    labelled: Labelled, chosen: Iterable[tuple[str, int]], cosines: Tensor, places: Tensor
+) -> list[GalleryRow]:
+    """Make rows of test pictures and the labelled ones that are nearest to them.
+
+    Args:
+        labelled: What was asked; N test examples.
+        chosen: Which of them, as ``choose`` says.
+        cosines: Of the neighbours, nearest first. [N, K]
+        places: Of the neighbours in the reference. [N, K] int64
+    """
+
+    def name(labels: Tensor, i: int) -> str:
+        return labelled.names[int(labels[i])]
+
+    rows = []
+    for group, i in chosen:
+        truth = name(labelled.test_labels, i)
+        cells = [
+            picture(
+                labelled.reference.images[place],
+                name(labelled.reference_labels, place),
+                truth=truth,
+            )
+            for place in places[i, :SHOWN].tolist()
+        ]
+        query = picture(labelled.test.images[i], truth)
+        rows.append(pictures_row(group, query, cells, cosines[i, :SHOWN].tolist()))
+    return rows
 
 
 def pictures_row(

@@ -18,7 +18,7 @@ from pipelines.core import UserError
 from pipelines.decode.mask import UNCOUNTED
 from pipelines.views import normalise, pixels
 from trainers.classifier import Network
-from trainers.core.evaluation import Outcome
+from trainers.core.evaluation import GalleryRow, Outcome
 from trainers.finetune_task import Task
 
 _BATCH = 64
@@ -90,6 +90,23 @@ def targets(masks: npt.NDArray[np.uint8]) -> Tensor:
 
 
 @torch.inference_mode()
+def answers(network: nn.Module, images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Find the likeliest class of each pixel, in evaluation mode.
+
+    Args:
+        network: Makes logits [B, C, H, W].
+        images: [B, H, W, 3] uint8
+        device: Where to compute.
+
+    Returns:
+        On the CPU. [B, H, W] int64
+    """
+    network.eval()
+    stored = torch.from_numpy(np.ascontiguousarray(images))
+    found: Tensor = network(normalise(pixels(stored.to(device)))).argmax(1)
+    return found.cpu()
+
+
 def confusions(
     network: nn.Module,
     images: npt.NDArray[np.uint8],
@@ -109,11 +126,9 @@ def confusions(
     Returns:
         The last row is of pixels of unknown classes. [N, C + 1, C] int64
     """
-    network.eval()
     found = []
     for start in range(0, len(images), _BATCH):
-        some = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))
-        said = network(normalise(pixels(some.to(device)))).argmax(1).cpu().flatten(1)
+        said = answers(network, images[start : start + _BATCH], device).flatten(1)
         true = torch.from_numpy(masks[start : start + _BATCH].astype(np.int64)).flatten(1)
         counts, true = true != UNCOUNTED, true.clamp(max=classes)
         cells = (true * classes + said).where(counts, torch.tensor((classes + 1) * classes))
@@ -134,7 +149,9 @@ def mean_iou(confusion: Tensor) -> Tensor:
     return share.sum(-1) / there.sum(-1).clamp(min=1)
 
 
-def dense_outcome(confusion: Tensor, frequent: int) -> Outcome:
+def dense_outcome(
+    confusion: Tensor, frequent: int, gallery: tuple[GalleryRow, ...] = ()
+) -> Outcome:
     """Score a test set.
 
     The guesser says everywhere what most pixels of the reference are. The interval resamples
@@ -143,6 +160,7 @@ def dense_outcome(confusion: Tensor, frequent: int) -> Outcome:
     Args:
         confusion: Of each image. [N, C + 1, C] int64
         frequent: The most frequent class of the reference's pixels.
+        gallery: Pictures for the report.
     """
     whole = confusion.sum(0)
     guessed = torch.zeros_like(whole)
@@ -162,6 +180,7 @@ def dense_outcome(confusion: Tensor, frequent: int) -> Outcome:
         chance=float(mean_iou(guessed)),
         examples=len(confusion),
         interval=(float(low), float(high)),
+        gallery=gallery,
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cluster.cli._options import Json, Set
 from cluster.cli._progress import bar, say
+from cluster.report import write_finetuned
 from trainers.finetune import FinetuneResult, finetune
 from trainers.finetune_recipe import load_finetune_recipe
 from trainers.finetune_task import Score
@@ -19,12 +20,14 @@ from trainers.finetune_task import Score
 def command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
     out: Annotated[
-        str | None, typer.Option("--out", help="URL of the folder for results and weights.")
+        str | None, typer.Option("--out", help="URL of the folder for results, weights and report.")
     ] = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Use a pretrained tower with few labels, and score it with and without a shift.
+
+    Writes results.json, model.safetensors and report.html.
 
     Example: eagleray finetune emoji --set checkpoint=runs/demo --set labels.fraction=0.01
     """
@@ -33,11 +36,13 @@ def command(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with bar("steps") as progress:
         result = finetune(loaded, place, device, progress)
+    report = write_finetuned(place)
     if as_json:
-        print(result.model_dump_json(indent=2))
+        print(result.without_pictures())
     else:
         _show(result)
         say(f"{place}: results.json and model.safetensors")
+        say(report)
 
 
 def _show(result: FinetuneResult) -> None:

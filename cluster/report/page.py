@@ -14,7 +14,7 @@ from cluster.report.charts import are_shares
 from cluster.report.facts import Seconds
 from cluster.report.gallery import GroupView, group_rows
 from cluster.report.read import RunView
-from trainers.core.evaluation import EvaluationResult, Outcome
+from trainers.core.evaluation import Outcome
 
 Pairs = list[tuple[str, str]]
 
@@ -50,26 +50,28 @@ def tiles(view: RunView) -> list[Tile]:
     for history in view.histories().values():
         last = history[-1]
         if last.outcome is not None:
-            found.append(_tile(last, last.outcome, are_shares([last.outcome])))
+            found.append(tile(last.evaluation, last.dataset, last.samples, last.outcome))
     return found
 
 
-def _tile(result: EvaluationResult, outcome: Outcome, shares: bool) -> Tile:
+def tile(title: str, dataset: str, samples: int, outcome: Outcome) -> Tile:
+    """The headline of one outcome."""
+    shares = are_shares([outcome])
     value = outcome.metrics[outcome.headline]
     low, high = outcome.interval
     form = formats.share if shares else formats.number
     points = {"low": low, "high": high, "value": value, "chance": outcome.chance}
     finite = all(math.isfinite(point) for point in points.values())
     return Tile(
-        title=formats.words(result.evaluation),
-        dataset=result.dataset,
+        title=formats.words(title),
+        dataset=dataset,
         value=form(value),
         metric=outcome.headline,
         interval=formats.span(low, high, shares=shares),
         chance=form(outcome.chance),
         times=formats.times(value, outcome.chance),
         verdict=_verdict(low, high, outcome.chance),
-        samples=formats.count(result.samples),
+        samples=formats.count(samples),
         gauge={k: round(100 * v, 2) for k, v in points.items()} if shares and finite else None,
     )
 

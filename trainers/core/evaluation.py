@@ -92,7 +92,7 @@ class Encoders(Protocol):
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """A data set held in memory.
+    """A data set at hand.
 
     Attributes:
         keys: Key of each sample.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
-from torch import Tensor
 
-from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
-from trainers.gallery import SHOWN, choose, picture, pictures_row, shown_rows
-from trainers.labels import Labelled, LabelledConfig, labelled_outcome, load_labelled
+from trainers.core.evaluation import Encoders, Load, Outcome
+from trainers.gallery import SHOWN, choose, neighbour_rows, shown_rows
+from trainers.labels import LabelledConfig, labelled_outcome, load_labelled
 from trainers.neighbours import top_k, vote
 
 
@@ -53,29 +50,7 @@ class Knn:
         answers = vote(scores[:, :k], voters, self.config.temperature)
         right = answers == labelled.test_labels
         chosen = choose(right, labelled.test.keys, self.config.gallery)
-        rows = _neighbours(labelled, chosen, scores, places)
+        rows = neighbour_rows(labelled, chosen, scores, places)
         if chosen:
             rows += shown_rows(model, labelled.test.images[[i for _, i in chosen]])
         return labelled_outcome(labelled, right, tuple(rows))
-
-
-def _neighbours(
-    labelled: Labelled, chosen: Sequence[tuple[str, int]], scores: Tensor, places: Tensor
-) -> list[GalleryRow]:
-    def name(labels: Tensor, i: int) -> str:
-        return labelled.names[int(labels[i])]
-
-    rows = []
-    for group, i in chosen:
-        truth = name(labelled.test_labels, i)
-        cells = [
-            picture(
-                labelled.reference.images[place],
-                name(labelled.reference_labels, place),
-                truth=truth,
-            )
-            for place in places[i, :SHOWN].tolist()
-        ]
-        query = picture(labelled.test.images[i], truth)
-        rows.append(pictures_row(group, query, cells, scores[i, :SHOWN].tolist()))
-    return rows

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from trainers.core.evaluation import Encoders, GalleryRow, Load, Outcome
-from trainers.gallery import SHOWN, choose, names_row, picture
+from trainers.core.evaluation import Encoders, Load, Outcome
+from trainers.gallery import SHOWN, named_rows
 from trainers.labels import (
     Labelled,
     LabelledConfig,
@@ -60,18 +60,8 @@ class LinearProbe:
         probe = learn(model.features(labelled.reference.images), labelled, self.config.l2)
         scores, places = probe.classify(model.features(labelled.test.images), SHOWN)  # [N, 5]
         right = places[:, 0] == labelled.test_labels
-        return labelled_outcome(labelled, right, self._gallery(labelled, right, scores, places))
-
-    def _gallery(
-        self, labelled: Labelled, right: Tensor, scores: Tensor, places: Tensor
-    ) -> tuple[GalleryRow, ...]:
-        rows = []
-        for group, i in choose(right, labelled.test.keys, self.config.gallery):
-            truth = labelled.names[int(labelled.test_labels[i])]
-            names = [labelled.names[place] for place in places[i].tolist()]
-            query = picture(labelled.test.images[i], truth)
-            rows.append(names_row(group, query, names, scores[i].tolist(), truth))
-        return tuple(rows)
+        gallery = named_rows(labelled, scores, places, self.config.gallery)
+        return labelled_outcome(labelled, right, gallery)
 
 
 class Probe(NamedTuple):

@@ -17,11 +17,15 @@ from pipelines.core.randomness import uniform
 from pipelines.views import normalise, pixels
 from trainers.classifier import Classifier, copied, interpolate, with_layer_decay
 from trainers.core.engine import OptimizerConfig
+from trainers.core.evaluation import GalleryRow
 from trainers.epochs import train_epochs
-from trainers.finetune_task import Learned, Score, Task, stage_of
+from trainers.finetune_task import ROWS, Learned, Score, Task, stage_of
+from trainers.labels import hash_order
+from trainers.mask_pictures import mask_rows
 from trainers.segmentation import (
     DenseNetwork,
     Masks,
+    answers,
     confusions,
     dense_network,
     dense_outcome,
@@ -120,7 +124,12 @@ class Dense:
         for name, labelled in task.sets.items():
             images, count = labelled.test.images, len(task.classes)
             counted = confusions(network, images, masks[name], count, task.device)
-            outcome = dense_outcome(counted, frequent)
+            rows: tuple[GalleryRow, ...] = ()
+            if alpha == 1 or not self.config.epochs:  # the model that is kept
+                some = hash_order(labelled.test.keys)[:ROWS]
+                found = answers(network, images[some], task.device).to(torch.uint8).numpy()
+                rows = mask_rows(images[some], masks[name][some], found, task.classes)
+            outcome = dense_outcome(counted, frequent, rows)
             yield Score(stage=stage, alpha=alpha, dataset=name, outcome=outcome)
 
 

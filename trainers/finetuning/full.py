@@ -19,7 +19,8 @@ from trainers.classifier import Classifier, Network, copied, interpolate, with_l
 from trainers.core.engine import OptimizerConfig
 from trainers.epochs import train_epochs
 from trainers.evaluations.linear_probe import Candidates, learn
-from trainers.finetune_task import Learned, Score, Task, outputs, stage_of
+from trainers.finetune_task import ROWS, Learned, Score, Task, outputs, stage_of
+from trainers.gallery import SHOWN, named_rows
 from trainers.labels import labelled_outcome
 
 _AUGMENTATION = 16  # stream of random numbers
@@ -95,7 +96,10 @@ def _scores(network: Network, task: Task, alpha: float) -> list[Score]:
     stage = stage_of(alpha)
     scores = []
     for name, labelled in task.sets.items():
-        answers = outputs(network, labelled.test.images, task.device).argmax(1)
-        outcome = labelled_outcome(labelled, answers == labelled.test_labels, ())
+        logits = outputs(network, labelled.test.images, task.device)
+        shares, places = logits.softmax(1).topk(min(SHOWN, logits.shape[1]), dim=1)
+        # Pictures of the model that is kept: of all of them the report would be too large.
+        rows = named_rows(labelled, shares, places, ROWS if alpha == 1 else 0)
+        outcome = labelled_outcome(labelled, logits.argmax(1) == labelled.test_labels, rows)
         scores.append(Score(stage=stage, alpha=alpha, dataset=name, outcome=outcome))
     return scores

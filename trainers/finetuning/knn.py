@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from pipelines import core
-from trainers.finetune_task import Learned, Score, Task, outputs, tower_weights
+from trainers.finetune_task import ROWS, Learned, Score, Task, outputs, tower_weights
+from trainers.gallery import SHOWN, choose, neighbour_rows
 from trainers.labels import labelled_outcome
 from trainers.neighbours import top_k, vote
 
@@ -37,9 +38,12 @@ class Knn:
         scores = []
         for name, labelled in task.sets.items():
             features = outputs(task.tower, labelled.test.images, task.device)
-            cosines, places = top_k(features, reference, self.config.k)
-            voters = labelled.reference_labels[places]
-            right = vote(cosines, voters, self.config.temperature) == labelled.test_labels
-            outcome = labelled_outcome(labelled, right, ())
+            cosines, places = top_k(features, reference, max(self.config.k, SHOWN))
+            k = min(self.config.k, cosines.shape[1])
+            voters = labelled.reference_labels[places[:, :k]]
+            right = vote(cosines[:, :k], voters, self.config.temperature) == labelled.test_labels
+            chosen = choose(right, labelled.test.keys, ROWS)
+            rows = neighbour_rows(labelled, chosen, cosines, places)
+            outcome = labelled_outcome(labelled, right, tuple(rows))
             scores.append(Score(stage="knn", dataset=name, outcome=outcome))
         return Learned(tuple(scores), tower_weights(task.tower))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipelines import core
 from trainers.evaluations.linear_probe import Candidates, learn
-from trainers.finetune_task import Learned, Score, Task, outputs, tower_weights
+from trainers.finetune_task import ROWS, Learned, Score, Task, outputs, tower_weights
+from trainers.gallery import SHOWN, named_rows
 from trainers.labels import labelled_outcome
 
 
@@ -34,7 +35,9 @@ class Probe:
         scores = []
         for name, labelled in task.sets.items():
             features = outputs(task.tower, labelled.test.images, task.device)
-            right = probe.classify(features, 1)[1][:, 0] == labelled.test_labels
-            outcome = labelled_outcome(labelled, right, ())
+            shares, places = probe.classify(features, SHOWN)
+            right = places[:, 0] == labelled.test_labels
+            rows = named_rows(labelled, shares, places, ROWS)
+            outcome = labelled_outcome(labelled, right, rows)
             scores.append(Score(stage="probe", dataset=name, outcome=outcome))
         return Learned(tuple(scores), {**tower_weights(task.tower), **probe.head()})

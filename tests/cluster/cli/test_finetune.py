@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.cli import finetune
+from cluster.cli import finetune, report
 from pipelines.core import ConfigError
 from tests.trainers.conftest import SMALL_TOWERS
 from tests.trainers.test_finetune import sample
@@ -54,8 +54,23 @@ def test_a_table_of_stages_and_sets(capsys, recipe: str, tmp_path: Path) -> None
 def test_json_is_what_was_filed(capsys, recipe: str, tmp_path: Path) -> None:
     place = tmp_path / "out"
     printed = json.loads(run(capsys, recipe, out=str(place), as_json=True))
-    assert printed == json.loads((place / "results.json").read_text())
+    filed = json.loads((place / "results.json").read_text())
+    pictures = [score["outcome"].pop("gallery") for score in filed["scores"]]
+    assert printed == filed  # but for pictures
+    assert [len(rows) for rows in pictures] == [0, 0, 0, 0, 12, 9]
     assert {score["alpha"] for score in printed["scores"]} == {0, 0.5, 1}
+
+
+def test_a_report_is_written_and_written_anew(capsys, recipe: str, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    run(capsys, recipe, out=str(place))
+    first = (place / "report.html").read_text()
+    (place / "report.html").unlink()
+    report.command(str(place))
+    assert capsys.readouterr().out.strip() == str(place / "report.html")
+    assert (place / "report.html").read_text() == first
+    report.command(str(place), as_json=True)
+    assert json.loads(capsys.readouterr().out)["recipe"] == "few"
 
 
 def test_its_place_is_named_after_the_recipe(

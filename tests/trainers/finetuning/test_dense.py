@@ -72,6 +72,10 @@ def test_every_stage_is_scored_on_every_set_and_the_tower_is_left_alone() -> Non
         assert 0 <= low <= score.outcome.metrics["mean_iou"] <= high <= 1
         assert score.outcome.examples == len(task.sets[score.dataset].test)
         assert score.outcome.chance < 0.2
+        rows = score.outcome.gallery
+        assert len(rows) == (12 if score.stage == "fine-tuned" else 0)
+        assert all([cell.mark for cell in row.cells] == ["query", "", ""] for row in rows)
+        assert all(set(row.cells[2].text.split(", ")) <= set(CLASSES) for row in rows)
     for name, value in task.tower.state_dict().items():
         assert torch.equal(value, before[name])
     assert any(not torch.equal(learned.weights[f"tower.{name}"], before[name]) for name in before)

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from cluster.report import formats, svg
 from cluster.report.charts import Chart
@@ -149,17 +149,18 @@ def _chart(name: str, scores: Sequence[Score], prefix: str) -> Chart:
         axes.fill_between(alphas, low, high, color=svg.ACCENT, alpha=0.18, linewidth=0)
         axes.plot(alphas, values, color=svg.ACCENT, linewidth=1.8, marker="o", markersize=4)
         axes.set_xlim(-0.03, 1.03)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(FixedLocator((0, 0.25, 0.5, 0.75, 1)))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.axis_share(value)))
 
+    metric = formats.metric(outcomes[0].headline)
     first, last = (formats.share(float(value)) for value in (values[0], values[-1]))
     summary = (
-        f"{name}: {outcomes[0].headline} {first} before fine-tuning, {last} after it, and at best "
+        f"{name}: {metric} {first} before fine-tuning, {last} after it, and at best "
         f"{formats.share(float(values.max()))} at a share of {alphas[values.argmax()]:g}."
     )
-    return Chart(name, outcomes[0].headline.replace("_", " "), summary, svg.draw(prefix, paint))
+    return Chart(name, metric, summary, svg.draw(prefix, paint))
 
 
 def _facts(result: FinetuneResult) -> list[tuple[str, str]]:

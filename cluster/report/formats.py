@@ -93,9 +93,14 @@ def moment(text: str | None) -> str:
     return stamp.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
 
 
+def metric(name: str) -> str:
+    """A metric's name within a line: ``mean_iou`` is ``mean IoU``."""
+    return "mean IoU" if name == "mean_iou" else name.replace("_", " ").strip()
+
+
 def words(name: str) -> str:
     """A name in a sentence: ``zero_shot`` is ``Zero shot``."""
     if name == "knn":
         return "k-NN"
-    text = name.replace("_", " ").strip()
+    text = metric(name)
     return text[:1].upper() + text[1:]

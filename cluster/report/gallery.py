@@ -12,6 +12,7 @@ from cluster.report import formats
 from trainers.core.evaluation import Cell, GalleryRow
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_FEW = 2
 _LIMIT = 1 << 20  # characters of one picture; a cell shows 64 x 64 pixels
 
 
@@ -62,9 +63,10 @@ class GroupView:
     rows: tuple[RowView, ...]
 
     @property
-    def few(self) -> bool:
-        """Whether rows are so short that several fit side by side."""
-        return all(len(row.cells) == 1 for row in self.rows)
+    def few(self) -> int:
+        """Cells of a row where they are so few that several rows fit side by side; otherwise 0."""
+        most = max(len(row.cells) for row in self.rows)
+        return most if most <= _FEW else 0
 
 
 def group_rows(rows: Iterable[GalleryRow]) -> list[GroupView]:

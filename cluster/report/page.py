@@ -66,7 +66,7 @@ def tile(title: str, dataset: str, samples: int, outcome: Outcome) -> Tile:
         title=formats.words(title),
         dataset=dataset,
         value=form(value),
-        metric=outcome.headline,
+        metric=formats.metric(outcome.headline),
         interval=formats.span(low, high, shares=shares),
         chance=form(outcome.chance),
         times=formats.times(value, outcome.chance),

@@ -66,5 +66,7 @@ def test_span_and_compact() -> None:
 
 def test_words_and_moments() -> None:
     assert formats.words("zero_shot") == "Zero shot"
+    assert (formats.words("mean_iou"), formats.metric("mean_iou")) == ("Mean IoU", "mean IoU")
+    assert formats.metric("balanced_accuracy") == "balanced accuracy"
     assert formats.moment("2026-01-02T03:04:05+00:00") == "2026-01-02 03:04:05 UTC"
     assert formats.moment("yesterday") == "yesterday"

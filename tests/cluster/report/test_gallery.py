@@ -39,6 +39,12 @@ def test_a_damaged_picture_is_told_from_none(run: Any) -> None:
     assert (text.image, text.damaged) == ("", False)
 
 
+def test_rows_of_many_pictures_take_a_line_each(run: Any) -> None:
+    query, cell = Cell(image=run.picture, mark="query"), Cell(image=run.picture)
+    (group,) = group_rows([row("g", query, cell), row("g", query, cell, cell, cell)])
+    assert group.few == 0
+
+
 def test_groups_keep_their_order_and_rows(run: Any) -> None:
     cell = Cell(text="a")
     groups = group_rows([row("wrong", cell), row("correct", cell), row("wrong", cell)])
@@ -51,7 +57,7 @@ def test_texts_are_ranked_captions_and_pictures_a_strip(run: Any) -> None:
     strip = row("b", Cell(text="find me", mark="query"), Cell(image=run.picture, score=-0.5))
     first, second = group_rows([captions, strip])
     assert (first.layout, second.layout) == ("captions", "strip")
-    assert (first.few, second.few) == (False, True)
+    assert (first.few, second.few) == (2, 1)
     assert [cell.bar for cell in first.rows[0].cells] == [75.0, 10.0]
     assert [cell.score for cell in first.rows[0].cells] == ["0.750", "0.100"]
     assert second.rows[0].cells[0].bar is None

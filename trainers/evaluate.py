@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipelines.core import Config, DataError, UserError, nearest
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
+from pipelines.decode.image import EXTENSIONS
 from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
 from trainers.checkpoint import Commit
@@ -44,8 +45,12 @@ class Loader:
             DataError: None is readable.
             StorageError: The tars cannot be read, or there is no space for their pictures.
         """
+        self._check_size()
         source = _open(url)
-        return self._load(source, url, fields, np.arange(len(source.index)))[0]
+        data, _, fault = self._load(source, fields, np.arange(len(source.index)))
+        if not len(data):
+            raise DataError(f"{url}: no sample is readable; {fault}")
+        return data
 
     def some(
         self, url: str, fields: Mapping[str, str], numbers: Sequence[int]
@@ -55,30 +60,34 @@ class Loader:
         Args:
             url: Pattern of tars.
             fields: Text fields by name.
-            numbers: Of the samples, at least one, as ``texts`` tells them.
+            numbers: Of the samples, as ``texts`` tells them.
 
         Returns:
-            The samples, and their numbers.
+            The samples, none where none is readable, and their numbers.
 
         Raises:
-            UserError: As for all of them.
-            DataError: As for all of them.
+            UserError: The model was trained on no images.
             StorageError: As for all of them.
         """
-        return self._load(_open(url), url, fields, np.asarray(numbers, dtype=np.int64))
+        self._check_size()
+        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64))[:2]
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
         """Read text fields alone, in storage order; images may turn out to be unreadable.
 
         Raises:
-            DataError: No sample has them all.
+            UserError: The model was trained on no images.
+            DataError: No sample has them all, and an image and its mask.
             StorageError: The tars cannot be read.
         """
+        self._check_size()
         source, decoder = _open(url), Decoder(DecoderConfig(size=None, text=fields))
         rows, fault = [], ""
         for number, raw in enumerate(_read(source, np.arange(len(source.index)))):
             try:
-                rows.append((number, raw.key, decoder(raw).texts))
+                texts = decoder(raw).texts
+                self._check_members(raw)
+                rows.append((number, raw.key, texts))
             except SampleError as error:
                 fault = fault or f"{raw.key}: {error}"
         if not rows:
@@ -89,40 +98,44 @@ class Loader:
             texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
         )
 
-    def _load(
-        self, source: WebDataset, url: str, fields: Mapping[str, str], numbers: Numbers
-    ) -> tuple[EvaluationData, list[int]]:
+    def _check_size(self) -> None:
         if not self.size:
             raise UserError(
                 "this evaluation needs a model that was trained on images; "
                 "use another one (eagleray list evaluations)"
             )
+
+    def _load(
+        self, source: WebDataset, fields: Mapping[str, str], numbers: Numbers
+    ) -> tuple[EvaluationData, list[int], str]:
+        """What is readable of some samples, its numbers, and why the first other one is not."""
         decoder = Decoder(DecoderConfig(size=self.size, text=fields))
         images = room((len(numbers), self.size, self.size, 3))
         rows: list[tuple[int, str, Mapping[str, str | list[str]]]] = []
-        masks, fault = [], ""
+        masks = room(images.shape[:3]) if self.mask else None
+        fault = ""
         for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):
             try:
                 texts = decoder.fill(raw, {"image": images[len(rows)]})
-                if self.mask:
-                    masks.append(self._mask(raw))
+                if masks is not None:
+                    self._check_members(raw)
+                    masks[len(rows)] = decode_mask(raw.members[self.mask], self.size)
                 rows.append((number, raw.key, texts))
             except SampleError as error:
                 fault = fault or f"{raw.key}: {error}"
-        if not rows:
-            raise DataError(f"{url}: no sample is readable; {fault}")
         data = EvaluationData(
             keys=[key for _, key, _ in rows],
             images=images[: len(rows)],
             texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
-            masks=np.stack(masks) if masks else None,
+            masks=None if masks is None else masks[: len(rows)],
         )
-        return data, [number for number, _, _ in rows]
+        return data, [number for number, _, _ in rows], fault
 
-    def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
-        if self.mask not in raw.members:
+    def _check_members(self, raw: RawSample) -> None:
+        if not any(name in raw.members for name in EXTENSIONS):
+            raise SampleError(f"no image member, has {', '.join(sorted(raw.members)) or 'none'}")
+        if self.mask and self.mask not in raw.members:
             raise SampleError(f"no member '{self.mask}'; {nearest(self.mask, list(raw.members))}")
-        return decode_mask(raw.members[self.mask], self.size)
 
 
 def _one(text: str | list[str]) -> str:

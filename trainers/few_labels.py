@@ -20,7 +20,8 @@ class Labels(Config):
     """How many labels are known, drawn class by class; give one of both.
 
     Attributes:
-        fraction: Share of each class, rounded, but one at least.
+        fraction: Share of each class, rounded, but one at least. A picture that is chosen and
+            turns out to be unreadable is of no class.
         per_class: Of each class, or all where it has fewer.
     """
 
@@ -74,13 +75,13 @@ class Choosing(Protocol):
         ...
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
-        """Read its texts alone."""
+        """Read texts alone, of the samples that have all that will be asked for."""
         ...
 
     def some(
         self, url: str, fields: Mapping[str, str], numbers: Sequence[int]
     ) -> tuple[EvaluationData, Sequence[int]]:
-        """Load some of its samples: the readable ones, and their numbers."""
+        """Load some of its samples: those that are readable, if any, and their numbers."""
         ...
 
 
@@ -116,13 +117,23 @@ def _readable(
     labels: Sequence[str],
     choose: Callable[[Sequence[str], Sequence[str]], list[int]],
 ) -> EvaluationData:
-    """Choose again without those whose images turn out to be unreadable, until all are readable."""
-    left = list(range(len(found)))
-    while True:
+    """Choose again without those whose images turn out to be unreadable, until all are readable.
+
+    Raises:
+        DataError: None is readable.
+    """
+    left, readable = list(range(len(found))), set[int]()
+    while left:
         places = choose([found.keys[at] for at in left], [labels[at] for at in left])
         wanted = [left[place] for place in places]
-        data, numbers = load.some(url, {}, [found.numbers[at] for at in wanted])
-        if len(numbers) == len(wanted):
+        new = [at for at in wanted if at not in readable]
+        data, numbers = load.some(url, {}, [found.numbers[at] for at in new])
+        there = set(numbers)
+        lost = {at for at in new if found.numbers[at] not in there}
+        if not lost:
+            if readable:  # what was loaded before was of another choice
+                data, _ = load.some(url, {}, [found.numbers[at] for at in wanted])
             return replace(data, texts={"label": [labels[at] for at in wanted]})
-        lost = {found.numbers[at] for at in wanted}.difference(numbers)
-        left = [at for at in left if found.numbers[at] not in lost]
+        readable.update(set(new) - lost)
+        left = [at for at in left if at not in lost]
+    return load(url, {})  # says why not one of them is

@@ -141,9 +141,14 @@ def _mark(text: str, truth: str | None) -> Literal["query", "right", "wrong"]:
 
 
 def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    scale = _SIDE / max(height, width)
-    if scale >= 1:
+    size = shrunk(image)
+    if size == image.shape[1::-1]:
         return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def shrunk(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height of a picture [H, W, ...] in a report."""
+    height, width = image.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))

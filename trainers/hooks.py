@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import ray.train
-import torch
 
 from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
@@ -30,6 +29,7 @@ from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine
 from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
 from trainers.core.pictures import png
+from trainers.core.pictures import shown as pixels
 from trainers.core.tracker import Tracker
 from trainers.delivered import Delivered
 from trainers.flops import Effort
@@ -209,8 +209,7 @@ def view_pictures(table: pa.Table, batch: Batch, views: ViewSpec) -> list[Galler
     for place in range(min(_PICTURES, table.num_rows)):
         cells = [Cell(image=png(originals[place]), text=f"original{first}", mark="query")]
         for name, view in shown.items():
-            pixels = view[place * repeats].float().add(1).mul(127.5).round().clamp(0, 255)
-            picture = pixels.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+            picture = pixels(view[place * repeats, None])[0].cpu().numpy()
             cells.append(Cell(image=png(picture), text=f"{name}{first}"))
         rows.append(GalleryRow(group="originals and their augmented views", cells=tuple(cells)))
     return rows

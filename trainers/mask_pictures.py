@@ -5,12 +5,14 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.decode.mask import UNCOUNTED
 from trainers.core.evaluation import Cell, GalleryRow
-from trainers.gallery import picture
+from trainers.core.pictures import png
+from trainers.gallery import picture, shrunk
 
 _GOLDEN = 0.618034  # of a circle of hues: neighbours in number are far apart in colour
 _LIGHT = (0.95, 0.7, 0.5)
@@ -65,11 +67,11 @@ def mask_rows(
 
 
 def _cell(mask: Mask, classes: Sequence[str]) -> Cell:
-    numbers, counts = np.unique(mask[mask != UNCOUNTED], return_counts=True)
+    counted = np.minimum(mask[mask != UNCOUNTED], len(classes))
+    numbers, counts = np.unique(counted, return_counts=True)
     often = sorted(zip(counts.tolist(), numbers.tolist(), strict=True), reverse=True)
-    names = [
-        classes[number] if number < len(classes) else "unknown"
-        for count, number in often[:_NAMES]
-        if count >= _NAMED * mask.size
-    ]
-    return picture(coloured(mask), ", ".join(names)).model_copy(update={"mark": ""})
+    named = [*classes, "unknown"]
+    names = [named[number] for count, number in often[:_NAMES] if count >= _NAMED * mask.size]
+    # Shrunk before it is coloured: between two classes there is no third one.
+    shown = cv2.resize(mask, shrunk(mask), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Cell(image=png(coloured(np.asarray(shown, np.uint8))), text=", ".join(names))

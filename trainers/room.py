@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,14 @@ from pipelines.available import available_memory
 from pipelines.core import StorageError
 
 _SHARE = 0.5  # of the available memory: whoever asks wants to compute as well
+_LARGE = Path("/var/tmp")  # of files that are too large for /tmp, which often is memory itself
 
 
 def room(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """Make an array in memory or, where it would take more than half of it, in a file.
 
     The file has no name and goes with the array; what of it is in use the system keeps in memory.
+    It is in $TMPDIR, else in /var/tmp.
 
     Args:
         shape: Of the array.
@@ -33,16 +36,16 @@ def room(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if size <= _SHARE * available_memory():
         # Pages that nothing is written to take no memory.
         return np.empty(shape, np.uint8)
-    folder = tempfile.gettempdir()
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
+    folder = os.environ.get("TMPDIR") or (str(_LARGE) if _LARGE.is_dir() else tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
             _reserve(file.fileno(), size, folder)
-        except OSError as error:
-            raise StorageError(
-                f"{folder}: no space for {size / 2**30:.1f} GiB of pictures, which the memory does "
-                f"not hold ({error.strerror}); set TMPDIR to a larger disk, or name fewer"
-            ) from None
-        return np.memmap(file, np.uint8, "r+", shape=shape)
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: no space for {size / 2**30:.1f} GiB of pictures, which the memory does "
+            f"not hold ({error.strerror}); set TMPDIR to a larger disk, or name fewer pictures"
+        ) from None
 
 
 def _reserve(file: int, size: int, folder: str) -> None:

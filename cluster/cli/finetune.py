@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cluster.cli._options import Json, Set
 from cluster.cli._progress import bar, say
-from cluster.report import write_finetuned
+from cluster.report.formats import metric
 from trainers.finetune import FinetuneResult, finetune
 from trainers.finetune_recipe import load_finetune_recipe
 from trainers.finetune_task import Score
@@ -31,6 +31,8 @@ def command(
 
     Example: eagleray finetune emoji --set checkpoint=runs/demo --set labels.fraction=0.01
     """
+    from cluster.report import write_finetuned  # draws charts: other commands need not wait for it
+
     loaded = load_finetune_recipe(recipe, overrides or ())
     place = out or f"runs/finetune-{loaded.name}"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,7 +51,7 @@ def _show(result: FinetuneResult) -> None:
     origin = f"{result.samples:,} samples" if result.checkpoint else "initial weights"
     known = f"{result.pictures:,} pictures with labels, {len(result.classes)} classes"
     table = Table(box=None, pad_edge=False, title=f"{known}, {origin}", title_justify="left")
-    table.add_column(result.scores[0].outcome.headline.replace("_", " "))
+    table.add_column(metric(result.scores[0].outcome.headline))
     names = list(dict.fromkeys(score.dataset for score in result.scores))
     for name in names:
         table.add_column(name, justify="right")

@@ -85,12 +85,13 @@ def evaluation_chart(view: RunView, history: Sequence[EvaluationResult], prefix:
     last = outcomes[-1]
     form = formats.share if shares else formats.number
     title = f"{formats.words(history[0].evaluation)} · {history[0].dataset}"
+    metric = formats.metric(last.headline)
     summary = (
-        f"{title}: {last.headline} {form(float(values[-1]))} at {samples[-1]:,.0f} samples, "
+        f"{title}: {metric} {form(float(values[-1]))} at {samples[-1]:,.0f} samples, "
         f"95 % interval {formats.span(*last.interval, shares=shares)}, "
         f"chance {form(last.chance)}; {len(samples)} checkpoint{'s' * (len(samples) > 1)}."
     )
-    return Chart(title, last.headline, summary, svg.draw(prefix, paint))
+    return Chart(title, metric, summary, svg.draw(prefix, paint))
 
 
 def are_shares(outcomes: Sequence[Outcome]) -> bool:

@@ -6,17 +6,13 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from cluster.report import formats
 from cluster.report.contact_sheet_tables import name, size, tables
+from cluster.report.environment import fill
 from pipelines.inspection import Preview, Thumbnail, Wave
 
-_HERE = Path(__file__).parent
 _PNG = b"\x89PNG"
 _HEIGHT = 40  # of a waveform's drawing
 
@@ -78,20 +74,10 @@ def render_sheet(
         samples: Samples to show.
         unreadable: Samples that could not be decoded, to show by themselves.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = ("style.css", "contact_sheet.css", "print.css", "contact_sheet_print.css")
-    sheets = [(_HERE / name).read_text(encoding="utf-8") for name in names]
     found = tables(facts)
-    return environment.get_template(
-        "contact_sheet.html"
-    ).render(
-        style=Markup("\n".join(sheets)),  # ours, and no data set's
+    return fill(
+        "contact_sheet.html",
+        ("style.css", "contact_sheet.css", "print.css", "contact_sheet_print.css"),
         url=url,
         samples=formats.count(facts["samples"]),
         looked_at=formats.count(facts["looked_at"]),

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from cluster.report import formats, svg
 from cluster.report.charts import Chart
+from cluster.report.environment import fill
 from cluster.report.gallery import GroupView, group_rows
 from cluster.report.page import Tile, tile
 from pipelines.shards import storage
 from trainers.finetune import RESULTS, FinetuneResult, read_result
 from trainers.finetune_task import Score
 from trainers.model import RECIPE
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -64,17 +60,10 @@ def write_finetuned(folder: str) -> str:
 
 def render_finetuned(result: FinetuneResult, recipe: str) -> str:
     """Render results as one HTML page that needs no other file and runs nothing."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sheets = [(_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "print.css")]
     last = [score for score in result.scores if score.stage == result.scores[-1].stage]
-    return environment.get_template("finetuned.html").render(
-        style=Markup("\n".join(sheets)),  # ours, and no recipe's
+    return fill(
+        "finetuned.html",
+        ("style.css", "print.css"),
         name=result.recipe,
         line=_line(result),
         tiles=[_tile(score) for score in last],

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from cluster.report import formats, page
 from cluster.report.charts import training_charts
+from cluster.report.environment import fill
 from cluster.report.gallery import group_rows
 from cluster.report.read import RunView, read_run
 from cluster.report.tables import evaluations
 from pipelines.shards import storage
-
-_HERE = Path(__file__).parent
 
 
 def render_report(run: str) -> str:
@@ -45,16 +39,9 @@ def write_report(run: str) -> str:
 
 def render(view: RunView) -> str:
     """Render a run that has been read."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sheets = [(_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "print.css")]
-    return environment.get_template("template.html").render(
-        style=Markup("\n".join(sheets)),  # ours, and no run's
+    return fill(
+        "template.html",
+        ("style.css", "print.css"),
         run=view,
         facts=view.facts,
         name=view.facts.name or view.url.rstrip("/").rpartition("/")[2],

@@ -10,40 +10,59 @@ from pipelines.available import available_memory
 KIB = 1024
 
 
-def places(folder: Path, group: dict[str, str]) -> tuple[Path, Path]:
-    meminfo = folder / "meminfo"
-    meminfo.write_text("MemTotal:  900 kB\nMemFree:  10 kB\nMemAvailable:  500 kB\n")
-    for name, text in group.items():
-        (folder / name).write_text(text)
-    return meminfo, folder
+def places(folder: Path, mine: str, groups: dict[str, str]) -> tuple[Path, Path]:
+    proc, root = folder / "proc", folder / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 900 kB\nMemFree: 10 kB\nMemAvailable: 500 kB\n")
+    (proc / "self" / "cgroup").write_text(mine)
+    for name, text in groups.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+    return proc, root
+
+
+def v2(group: str, most: object, used: int, files: int = 0) -> dict[str, str]:
+    stat = f"anon 7\nfile 99999\ninactive_file {files * KIB}"
+    limit = most if isinstance(most, str) else str(int(str(most)) * KIB)
+    return {
+        f"{group}memory.max": limit,
+        f"{group}memory.current": str(used * KIB),
+        f"{group}memory.stat": stat,
+    }
+
+
+def v1(group: str, most: int, used: int, files: int = 0) -> dict[str, str]:
+    return {
+        f"memory/{group}memory.limit_in_bytes": str(most * KIB),
+        f"memory/{group}memory.usage_in_bytes": str(used * KIB),
+        f"memory/{group}memory.stat": f"inactive_file 1\ntotal_inactive_file {files * KIB}",
+    }
 
 
 @pytest.mark.parametrize(
-    ("group", "expected"),
+    ("mine", "groups", "expected"),
     [
-        ({}, 500 * KIB),  # what is kept of files is available, MemFree is not all there is
-        ({"memory.max": "max\n", "memory.current": "999\n"}, 500 * KIB),
-        ({"memory.max": f"{300 * KIB}\n", "memory.current": f"{100 * KIB}\n"}, 200 * KIB),
-        ({"memory.max": f"{9000 * KIB}\n", "memory.current": "0\n"}, 500 * KIB),
-        ({"memory.max": "100\n", "memory.current": "200\n"}, 0),
-        (
-            {
-                "memory.max": f"{300 * KIB}\n",
-                "memory.current": f"{300 * KIB}\n",
-                "memory.stat": f"anon 7\nfile {99 * KIB}\ninactive_file {50 * KIB}\n",
-            },
-            50 * KIB,
-        ),
+        ("", {}, 500),  # what is kept of files is available, MemFree is not all there is
+        ("0::/\n", v2("", "max", 999), 500),
+        ("0::/\n", v2("", 300, 100), 200),
+        ("0::/\n", v2("", 9000, 0), 500),
+        ("0::/\n", v2("", 100, 200), 0),
+        ("0::/\n", v2("", 300, 300, files=50), 50),
+        ("0::/job/step\n", v2("job/step/", "max", 100) | v2("job/", 150, 120), 30),
+        ("0::/job/step\n", v2("job/step/", 110, 100) | v2("job/", 150, 120), 10),
+        ("4:cpu:/x\n3:memory:/job\n", v1("", 1 << 40, 200) | v1("job/", 90, 70, files=5), 25),
+        ("3:memory:/outside/name\n", v1("", 90, 70), 20),  # as a container sees it
+        ("3:hugetlb,memory:/job\n0::/\n", v1("job/", 90, 70), 20),
     ],
 )
-def test_memory_is_the_machines_or_what_the_container_has_left(
-    group: dict[str, str], expected: int, tmp_path: Path
+def test_memory_is_the_machines_or_what_a_group_has_left(
+    mine: str, groups: dict[str, str], expected: int, tmp_path: Path
 ) -> None:
-    assert available_memory(*places(tmp_path, group)) == expected
+    assert available_memory(*places(tmp_path, mine, groups)) == expected * KIB
 
 
 def test_a_system_that_tells_nothing_has_all_of_its_memory(tmp_path: Path) -> None:
-    assert available_memory(tmp_path / "none", tmp_path) > 1 << 28
+    assert available_memory(tmp_path / "none", tmp_path / "none") > 1 << 28
 
 
 def test_this_machine_has_some_left_and_no_more_than_all() -> None:

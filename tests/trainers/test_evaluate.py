@@ -47,6 +47,7 @@ def test_some_are_loaded_by_the_numbers_that_their_texts_tell(tmp_path: Path) ->
     assert list(numbers) == [9, 1]
     assert list(data.keys) == [found.keys[9], found.keys[1]]
     assert data.texts["caption"] == [found.texts["caption"][9], found.texts["caption"][1]]
+    assert len(load.some(url, fields, [3, 7])[0]) == 0
     places = [list(whole.keys).index(key) for key in data.keys]
     np.testing.assert_array_equal(data.images, whole.images[places])
 

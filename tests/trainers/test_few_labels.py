@@ -93,17 +93,28 @@ def test_one_data_set_is_cut_and_others_are_not():
     assert len(load("y", {"label": "json.group"})) == 20
 
 
-def test_others_take_the_place_of_unreadable_ones():
+@pytest.mark.parametrize("count", [5, 12])
+def test_others_take_the_place_of_unreadable_ones(count):
     data = fake_data(60, groups=3)
     before = set(
         few(FakeLoad({"x": data}), "x", "json.group", Labels(per_class=4), 0)("x", {}).keys
     )
-    broken = sorted(before)[:5]
+    broken = sorted(before)[:count]
     load = few(FakeLoad({"x": data}, broken), "x", "json.group", Labels(per_class=4), 0)
     chosen = load("x", {"label": "json.group"})
     assert Counter(chosen.texts["label"]) == {f"group {number}": 4 for number in range(3)}
     assert before.difference(broken) < set(chosen.keys)
+    images = dict(zip(data.keys, data.images, strict=True))
+    for key, image in zip(chosen.keys, chosen.images, strict=True):
+        np.testing.assert_array_equal(image, images[key])
     assert not set(chosen.keys).intersection(broken)
+
+
+def test_data_of_which_no_picture_is_readable_is_refused():
+    data = fake_data(12, groups=3)
+    load = FakeLoad({"x": data}, data.keys)
+    with pytest.raises(DataError, match="x: no sample is readable"):
+        few(load, "x", "json.group", Labels(per_class=2), 0)
 
 
 def test_nothing_is_decoded_of_those_that_are_not_chosen():

@@ -35,7 +35,17 @@ def test_a_row_shows_both_masks_and_names_what_is_large_in_them() -> None:
     np.testing.assert_array_equal(decoded(found), coloured(said))
 
 
-def test_a_class_without_a_name_is_unknown() -> None:
+def test_classes_without_a_name_are_unknown_together() -> None:
     image, mask = np.zeros((1, 4, 4, 3), np.uint8), np.full((4, 4), 7, np.uint8)
+    mask[:2] = 3
     (row,) = mask_rows(image, [mask], [mask], CLASSES)
     assert row.cells[1].text == "unknown"
+
+
+def test_a_large_mask_has_no_colours_between_those_of_classes() -> None:
+    image, mask = np.zeros((1, 200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8)
+    mask[:, 77:] = 1
+    (row,) = mask_rows(image, [mask], [mask], CLASSES)
+    shown = decoded(row.cells[1])
+    assert shown.shape == (64, 64, 3)
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 2

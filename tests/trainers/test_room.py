@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from trainers.room import room
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for temporary files, on a machine that has 1,000 bytes of memory left."""
     monkeypatch.setattr(module, "available_memory", lambda: 1000)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
@@ -50,3 +51,20 @@ def test_a_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(StorageError, match=r"0.0 GiB of pictures.*No space left.*set TMPDIR"):
         room((1001,))
+
+
+def test_a_folder_that_is_not_there_is_named(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(disk / "none"))
+    with pytest.raises(StorageError, match=r"none: no space for .*No such file"):
+        room((1001,))
+
+
+def test_a_system_without_reservations_looks_at_what_is_free(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1001))
+    assert room((1001,)).shape == (1001,)
+    with pytest.raises(StorageError, match="disk full"):
+        room((1002,))

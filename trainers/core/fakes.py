@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +137,12 @@ class FakeLoad:
             DataError: There is no such data set or field.
         """
         data = self._whole(url, fields)
-        return self.some(url, fields, range(len(data)))[0] if self._broken else data
+        if not self._broken:
+            return data
+        there, _ = self.some(url, fields, range(len(data)))
+        if not len(there):
+            raise DataError(f"{url}: no sample is readable")
+        return there
 
     def _whole(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
         if url not in self._sets:
@@ -146,7 +152,7 @@ class FakeLoad:
             if field not in data.texts:
                 raise DataError(f"{url}: no sample is readable; no member '{field}'")
         texts = {name: data.texts[field] for name, field in fields.items()}
-        return EvaluationData(data.keys, data.images, texts)
+        return replace(data, texts=texts)
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
         """Return the text fields of all of a data set's samples."""
@@ -161,7 +167,8 @@ class FakeLoad:
         there = [number for number in numbers if data.keys[number] not in self._broken]
         texts = {name: [values[n] for n in there] for name, values in data.texts.items()}
         keys = [data.keys[number] for number in there]
-        return EvaluationData(keys, data.images[there], texts), there
+        masks = None if data.masks is None else data.masks[there]
+        return EvaluationData(keys, data.images[there], texts, masks), there
 
 
 def fake_data(

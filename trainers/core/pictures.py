@@ -7,6 +7,14 @@ import base64
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def shown(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as pixels. [B, 3, H, W] -> [B, H, W, 3] uint8."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255)
+    return pixels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def png(image: npt.NDArray[np.uint8]) -> str:

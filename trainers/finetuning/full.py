@@ -100,6 +100,6 @@ def _scores(network: Network, task: Task, alpha: float) -> list[Score]:
         shares, places = logits.softmax(1).topk(min(SHOWN, logits.shape[1]), dim=1)
         # Pictures of the model that is kept: of all of them the report would be too large.
         rows = named_rows(labelled, shares, places, ROWS if alpha == 1 else 0)
-        outcome = labelled_outcome(labelled, logits.argmax(1) == labelled.test_labels, rows)
+        outcome = labelled_outcome(labelled, places[:, 0] == labelled.test_labels, rows)
         scores.append(Score(stage=stage, alpha=alpha, dataset=name, outcome=outcome))
     return scores

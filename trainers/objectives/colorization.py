@@ -16,6 +16,7 @@ from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import ImageView
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
+from trainers.core.pictures import shown
 from trainers.lab import ab_bins, lab_to_rgb, rgb_to_lab, soft_bins
 from trainers.losses.gather import gather
 from trainers.models import TOWERS
@@ -105,8 +106,7 @@ class Colorization(ComparingObjective):
 
     def pictures(self, images: Tensor) -> Mapping[str, Tensor]:
         """Images that are painted anew."""
-        painted = (self.paint(images) + 1) * 127.5
-        return {"painted anew": painted.round().to(torch.uint8).permute(0, 2, 3, 1)}
+        return {"painted anew": shown(self.paint(images))}
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on the lightness that it takes from images itself."""

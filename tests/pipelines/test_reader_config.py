@@ -53,6 +53,15 @@ def test_batches_are_handed_over_together_where_there_is_room(memory, batch, bat
 
 
 @pytest.mark.parametrize(
+    ("tasks", "memory", "enough"),
+    [(2, 384, False), (2, 512, True), (12, 1024, False), (12, 2048, True), (1, 1, True)],
+)
+def test_memory_that_left_cores_idle_is_too_little(tasks, memory, enough):
+    batch = 256 * 3 * 256**2
+    assert (ReaderConfig(tasks_ahead=tasks).least(batch) <= memory * MB) == enough
+
+
+@pytest.mark.parametrize(
     "options", [{"samples_per_task": 0}, {"batches_per_task": 0}, {"tasks_ahead": 0}, {"cpus": -1}]
 )
 def test_a_spread_that_cannot_work_is_refused(options):

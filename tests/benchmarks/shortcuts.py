@@ -119,7 +119,7 @@ def main(samples: int) -> None:
         for name, tables in trained.items():
             objective, build = train(guarded, tables)
             found = [judge(objective, build, films) for films in judged.values()]
-            shares = [f"{100 * right / of:.1f}" for right, of in found]
+            shares = [f"{100 * answers.right / answers.examples:.1f}" for answers in found]
             rows.append(f"| {' | '.join((guard, name, *shares))} |\n")
             print(rows[-1], end="", flush=True)
     date = datetime.date.today().isoformat()

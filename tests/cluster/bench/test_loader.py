@@ -11,14 +11,17 @@ from cluster.bench.loader import Loading, candidates, pillow
 from cluster.bench.photographs import jpeg, write_photographs
 from pipelines.decode.image import decode_image
 
+NAMES = ["ours", "decode_limit", "webdataset", "ray_read_webdataset"]
+
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.filterwarnings("ignore")  # what the other loaders tell their own developers
-@pytest.mark.parametrize("name", ["ours", "decode_limit", "webdataset", "ray_read_webdataset"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_candidate_loads(tmp_path: Path, name: str) -> None:
     url = write_photographs(tmp_path, 48, distinct=4)
     measures = candidates(Loading(url, size=32, batch=8, seconds=0.2, cores=1))
+    assert [*measures] == [*NAMES, "ray_read_webdataset_crowded"]
     assert measures[name]() > 0
 
 

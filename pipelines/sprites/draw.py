@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-KEY = 8  # frames from one planted key frame to the next
-_BLUR = 0.004  # sides: by how much more each frame after a planted key frame is blurred
+KEY = 32  # frames from one planted key frame to the next
+_BLUR = 0.001  # sides: by how much more each frame after a planted key frame is blurred
 _OCTAVES = (3, 6, 12)  # cells a side of the ground's noise
 _CONTRAST = 60.0  # grey levels
 

@@ -50,8 +50,8 @@ frame is blurred the more the longer its key frame is past. Towers are trained o
 and have the cue, and on still pictures with it, which nothing else gives a direction; without a
 guard, and with the recipe's (`quality`, drawn anew for each frame). Directions told right of
 {judged:,} films of unseen emoji, in %, chance 50 (3 either way): *planted* move and have the cue,
-*clean* move, *still* have the cue alone. More than half of *still* is the shortcut. The guard drowns
-the cue beside what moves; it does not remove it, as the last row shows.
+*clean* move, *still* have the cue alone. More than half of *still* is the shortcut. The guard
+drowns the cue beside what moves; it does not remove it, as the last row shows.
 
 | guard | trained on | planted | clean | still |
 | --- | --- | --- | --- | --- |

@@ -71,6 +71,7 @@ def test_planted_key_frames_are_sharp_and_what_follows_them_is_not():
     assert np.array_equal(frames[KEY], original)
     sharp = [cv2.Laplacian(frame.astype(np.float32), cv2.CV_32F).std() for frame in frames]
     drops = np.diff(sharp)
-    assert (drops[: KEY - 1] < 0).all()
+    assert (drops[: KEY - 1] <= 0).all()  # the first blurs are too narrow to change anything
+    assert (drops[KEY // 4 : KEY - 1] < 0).all()
     assert drops[KEY - 1] > 0
     assert sharp[KEY - 1] < 0.5 * sharp[0]

@@ -64,7 +64,7 @@ class Sprites:
             codec: ``raw`` loses nothing; ``mjpeg`` is a fifth of its size and slower to read.
                 Neither tells the order of frames: each is coded by itself, at one quality.
             planted: ``keyframes`` blurs frames the more the longer ago the last of every
-                eighth is: a cue to the direction of time that no motion is needed for,
+                32nd is: a cue to the direction of time that no motion is needed for,
                 by which a test of shortcuts can be tested.
         """
 

@@ -27,9 +27,9 @@ def test_blur_after_key_frames_is_learned_from_unless_the_guard_drowns_it(guard:
     moving = shortcuts.draw(recipe, JUDGED, **shortcuts.UNSEEN)
     still = shortcuts.still(moving, video.frames, video.size)
     clean, cue = (judge(objective, build, judged) for judged in (moving, still))
-    assert clean.right / clean.examples > 0.8  # the task itself is learned
     share = cue.right / cue.examples
     if guard == "none":
         assert share > 0.5 + 4 * ERROR
     else:
         assert abs(share - 0.5) < 4 * ERROR
+        assert clean.right / clean.examples > 0.8  # by what moves

@@ -202,9 +202,15 @@ def _priority(niceness: int) -> dict[str, Any]:
 def _settle(others: set[threading.Thread]) -> None:
     """Wait for an iteration's threads: one that asks a closed cluster ends the process."""
     deadline = time.monotonic() + _SETTLED
-    for thread in threading.enumerate():
-        if thread not in others and thread.name == "iter_threaded":
-            thread.join(max(0.0, deadline - time.monotonic()))
+    while (left := deadline - time.monotonic()) > 0:
+        mine = (t for t in threading.enumerate() if t not in others and t.name == "iter_threaded")
+        thread = next(mine, None)
+        if thread is None:
+            return
+        if thread.is_alive():
+            thread.join(left)
+        else:  # being started, by whoever iterates: it cannot be joined yet
+            time.sleep(0.001)
 
 
 def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pyarrow as pa
 import pytest
@@ -63,6 +64,22 @@ def test_the_size_of_tasks_does_not_change_what_is_read(batches):
     expected = list(make_reader().batches(share))
     config = ReaderConfig(batches_per_task=batches, samples_per_task=1)
     assert same(list(stream_here(make_reader(), share, config)), expected)
+
+
+def test_a_thread_that_is_only_being_started_is_waited_for(monkeypatch):
+    done, looks, real = [], [], threading.enumerate
+    thread = threading.Thread(name="iter_threaded", target=lambda: done.append(1))
+
+    def threads():
+        looks.append(1)
+        if len(looks) == 3:
+            thread.start()
+        return real() if len(looks) > 3 else [*real(), thread]
+
+    monkeypatch.setattr(threading, "enumerate", threads)
+    module._settle(set(real()))
+    assert done
+    assert len(looks) > 3
 
 
 @pytest.mark.ray

@@ -78,7 +78,7 @@ def candidates(loading: Loading) -> Mapping[str, Measure]:
     """What is measured, by name.
 
     Ray's own reader is measured twice: in a cluster as ``ray.init()`` starts it, and in one as
-    this project does, with more logical CPUs than cores. It keeps two cores busy in the second.
+    this project does, with more logical CPUs than cores, in which it is faster.
     """
     with connect(loading.profile):
         source = open_source(loading.data.source, scan=scan_on_cluster)

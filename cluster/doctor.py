@@ -23,9 +23,11 @@ from pipelines.decode import Decoder
 from pipelines.reader import open_source
 from pipelines.shards import storage
 from trainers.recipe import EVALUATIONS, Recipe
+from trainers.swap import SwapFolder
 
 Level = Literal["ok", "warning", "error"]
 _SHARED = "/dev/shm"
+_HEADER = Path("/usr/include/libaio.h")
 _SKEW = 5.0  # seconds between nodes from which on logs mislead; object stores refuse 900
 
 
@@ -47,6 +49,7 @@ class Machine:
         memory: Bytes that processes may still take.
         shared: Bytes free in shared memory; None where there is none.
         gpus: CUDA devices.
+        aio: Whether a disk can be read past the system's cache: its library and a C++ compiler.
         versions: Installed version by package; None where it is missing.
         needs: The package's requirements, as in its metadata.
     """
@@ -55,6 +58,7 @@ class Machine:
     memory: int
     shared: int | None
     gpus: int
+    aio: bool
     versions: Mapping[str, str | None]
     needs: Sequence[str]
 
@@ -78,6 +82,7 @@ def look_at_machine() -> Machine:
         memory=available_memory(),
         shared=shutil.disk_usage(_SHARED).free if Path(_SHARED).is_dir() else None,
         gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        aio=_HEADER.exists() and shutil.which("c++") is not None,
         versions={name: _version(name) for name in (Requirement(text).name for text in needs)},
         needs=needs,
     )
@@ -133,6 +138,7 @@ def examine(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> I
     yield fit(recipe, profile)
     yield devices(profile, machine)
     yield from memory(profile, machine)
+    yield from disk(profile, machine)
     yield from ahead(recipe, profile)
     yield from dataset(recipe, profile, data)
 
@@ -198,6 +204,24 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
+
+
+def disk(profile: Profile, machine: Machine) -> Iterator[Finding]:
+    """Whether an optimizer can lie on a disk of this machine."""
+    if profile.engine.offload.optimizer != "nvme":
+        return
+    folder = profile.engine.offload.folder
+    if not machine.aio:
+        text = "offload to nvme needs libaio and a C++ compiler on every node"
+        yield Finding("error", "disk", f"{text} (Debian: apt install libaio-dev g++)")
+    try:
+        SwapFolder(folder).close()
+    except UserError as error:
+        yield Finding("error", "disk", str(error))
+        return
+    free = shutil.disk_usage(folder).free
+    text = f"{_gib(free)} free in {folder} here; `eagleray plan` tells what a worker needs there"
+    yield Finding("ok", "disk", text)
 
 
 def ahead(recipe: Recipe, profile: Profile) -> Iterator[Finding]:

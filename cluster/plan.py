@@ -14,7 +14,14 @@ from torch import nn
 
 from cluster.profile import Profile
 from pipelines.core import ConfigError
-from trainers.core.engine import EngineConfig, Offload, OptimizerConfig, check_together
+from trainers.core.engine import (
+    SWAP_BUFFERS,
+    SWAPPED,
+    EngineConfig,
+    Offload,
+    OptimizerConfig,
+    check_together,
+)
 from trainers.optimizers import parameter_groups
 from trainers.recipe import Recipe
 
@@ -74,14 +81,14 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
 
     Returns:
         Bytes by name; those under ``host`` are in the host's memory where some are offloaded
-        from a GPU.
+        from a GPU, and those under ``disk`` are there.
     """
     stage, offload = engine.zero_stage, engine.offload
     trained, part = sizes.trained, -(-sizes.trained // workers)
     moments = -(-sizes.moments // workers) if stage else sizes.moments
     copies = part if stage else 0
     gradients = part if stage >= 2 else trained
-    found = {"optimizer": moments + copies, "host": 0}
+    found = {"optimizer": moments + copies, "host": 0, "disk": 0}
     if stage == 3:
         whole = trained + sizes.frozen
         own = -(-whole // workers)
@@ -91,9 +98,12 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
         own = 0
         found["parameters"] = trained + sizes.frozen
         found["average"] = sizes.averaged
+    if offload.optimizer == "nvme":
+        found["disk"], gradients = found["optimizer"] + gradients, 0
+        found["optimizer"] = SWAP_BUFFERS * min(part, SWAPPED)
     if device == "cuda":
         if offload.optimizer != "none":
-            kept = part if stage >= 2 else 0
+            kept = gradients if stage >= 2 else 0
             found["host"] += found["optimizer"] + kept
             found["optimizer"], gradients = 0, gradients - kept
         if offload.parameters != "none":
@@ -165,8 +175,9 @@ class Measured:
     def process(self) -> int:
         """Bytes of a process without states and activations: interpreter and libraries."""
         last = self.trials[-1]
-        held = sum(states(self.sizes, self.engine, self.workers, "cpu").values())
-        return max(0, round(last.peak - last.batch * self.sample_bytes - held))
+        held = states(self.sizes, self.engine, self.workers, "cpu")
+        resident = sum(held.values()) - held["disk"]
+        return max(0, round(last.peak - last.batch * self.sample_bytes - resident))
 
 
 def _line(points: list[tuple[int, float]], at: int) -> float:
@@ -228,16 +239,17 @@ def memory(
         low = 0 if engine.precision == "fp32" else 2  # autocast keeps what it has cast
         part = -(-local // engine.accumulate)
         found["activations"] = round(part * measured.kept) + low * measured.sizes.trained
-    on_device = sum(count for name, count in found.items() if name != "host")
+    on_device = sum(count for name, count in found.items() if name not in ("host", "disk"))
     return found | {"total": on_device}
 
 
 def _at(engine: EngineConfig, stage: int) -> EngineConfig:
     """The same under another stage, offloading what that stage can."""
-    offload = Offload(
-        optimizer=engine.offload.optimizer if stage else "none",
-        parameters=engine.offload.parameters if stage == 3 else "none",
-    )
+    if stage < 3:
+        wanted = engine.offload.optimizer != "none" and stage > 0
+        offload = Offload(optimizer="cpu" if wanted else "none")
+    else:
+        offload = engine.offload
     return EngineConfig.model_validate(
         {**engine.model_dump(), "zero_stage": stage, "offload": offload.model_dump()}
     )

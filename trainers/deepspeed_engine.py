@@ -13,15 +13,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pipelines.core import UserError
 from pipelines.core.batch import Batch
 from trainers.accumulation import Passes, accumulate
 from trainers.blocks import checkpoint_blocks, compile_parts
-from trainers.core.engine import EngineConfig, OptimizerConfig, StepOutput
+from trainers.core.engine import (
+    SWAP_BUFFERS,
+    SWAPPED,
+    EngineConfig,
+    OptimizerConfig,
+    StepOutput,
+)
 from trainers.core.objective import LossOutput, Objective
 from trainers.core.phases import Phases
 from trainers.ema import Averages
 from trainers.loss_scale import LossScale
 from trainers.optimizers import build_optimizer, set_rate
+from trainers.swap import SwapFolder
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -56,6 +64,9 @@ class DeepSpeedEngine:
         config: Stage, precision, and what is spared of memory.
         local_batch: Samples of a step on this worker.
         device: Where to train.
+
+    Raises:
+        UserError: What lies on a disk cannot be reached there.
     """
 
     def __init__(
@@ -79,7 +90,8 @@ class DeepSpeedEngine:
             checkpoint_blocks(objective)
         if config.compile:
             compile_parts(objective, device)
-        host = torch.device("cpu") if config.offload.optimizer == "cpu" else device
+        host = device if config.offload.optimizer == "none" else torch.device("cpu")
+        self._swap = _swap_folder(config) if config.offload.optimizer == "nvme" else None
         self._engine = deepspeed.initialize(
             model=_Root(objective),
             optimizer=build_optimizer(objective, optimizer, host),
@@ -111,14 +123,16 @@ class DeepSpeedEngine:
         return self._config.zero_stage == 0
 
     def _settings(self, local_batch: int) -> dict[str, Any]:
+        offload = self._config.offload
         return {
             "train_micro_batch_size_per_gpu": local_batch // self._config.accumulate,
             "gradient_accumulation_steps": self._config.accumulate,
             "gradient_clipping": 0.0 if self._clips_itself else self._clip,
             "zero_optimization": {
                 "stage": self._config.zero_stage,
-                "offload_optimizer": {"device": self._config.offload.optimizer},
-                "offload_param": {"device": self._config.offload.parameters},
+                "offload_optimizer": {"device": offload.optimizer, **self._swapping},
+                "offload_param": {"device": offload.parameters},
+                **({"sub_group_size": SWAPPED} if self._swap else {}),
             },
             "zero_allow_untested_optimizer": True,
             # Torch's fused AdamW is as good on a CPU, and needs no compiler.
@@ -133,6 +147,12 @@ class DeepSpeedEngine:
             # The library's own clock empties a GPU's queue twice a step.
             "timers": {"throughput": {"enabled": False}},
         }
+
+    @property
+    def _swapping(self) -> dict[str, Any]:
+        if self._swap is None:
+            return {}
+        return {"nvme_path": str(self._swap.path), "buffer_count": SWAP_BUFFERS}
 
     def step(self, batch: Batch, learning_rate: float) -> StepOutput:
         """Forward, backward and update."""
@@ -235,3 +255,14 @@ class DeepSpeedEngine:
     def load(self, folder: Path) -> None:
         """Read what ``save`` wrote, on any number of workers and under any ZeRO stage."""
         load_state(self._trained, self.rank, folder)
+
+
+def _swap_folder(config: EngineConfig) -> SwapFolder:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible():
+        raise UserError(
+            "offload.optimizer nvme: reading a disk past the system's cache needs libaio and a C++ "
+            "compiler on every node (Debian: apt install libaio-dev g++)"
+        )
+    return SwapFolder(config.offload.folder)

@@ -8,6 +8,7 @@ converted. Of a parameter there are ``weight`` (in fp32), its optimizer's moment
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ from pipelines.core import StorageError
 from trainers.ema import Averages, shard_of
 from trainers.loss_scale import LossScale
 from trainers.optimizers import ADAM, prepare, updates
+from trainers.swapped import by_group, in_memory, part, swaps, whole
 
+FILE = 512 << 20  # bytes from which on a file is written: so much is held beside the state itself
 _STEP, _AVERAGED, _SCALE = "step", "averaged", "loss_scale"
 
 
@@ -62,26 +65,38 @@ def save_state(trained: Trained, rank: int, workers: int, folder: Path) -> None:
         folder: Where to.
     """
     _link(trained.optimizer)
-    mine = {
-        name: value.detach().to("cpu", copy=True).contiguous()
-        for place, (name, value) in enumerate(_collect(trained))
-        if place % workers == rank
-    }
-    save_file(mine, folder / f"state-{rank:05d}.safetensors")
+    files = (folder / f"state-{rank:05d}{more}.safetensors" for more in _more())
+    held: dict[str, Tensor] = {}
+    for place, (name, value) in enumerate(_collect(trained)):
+        if place % workers == rank:
+            held[name] = value.detach().to("cpu", copy=True).contiguous()
+        if sum(tensor.nbytes for tensor in held.values()) >= FILE:
+            save_file(held, next(files))
+            held = {}
+    if held:
+        save_file(held, next(files))
+
+
+def _more() -> Iterator[str]:
+    """What names a worker's files apart."""
+    yield ""
+    yield from (f"-{number}" for number in itertools.count(1))
 
 
 def _collect(trained: Trained) -> Iterator[tuple[str, Tensor]]:
     """Name every tensor of the state, whole; gathering is collective, so nothing is left out."""
     objective, optimizer = trained.objective, trained.optimizer
     moments = _moments(optimizer)
-    for name, parameter in objective.named_parameters():
-        if not parameter.requires_grad:
-            with GatheredParameters([parameter]):
-                yield f"weight/{name}", parameter.data
-            continue
-        yield f"weight/{name}", _whole(parameter, optimizer, None)
-        for moment in moments.get(id(parameter), ADAM):
-            yield f"{moment}/{name}", _whole(parameter, optimizer, moment)
+    for group, named in by_group(objective, optimizer):
+        with in_memory(optimizer, group, write=False):
+            for name, parameter in named:
+                if not parameter.requires_grad:
+                    with GatheredParameters([parameter]):
+                        yield f"weight/{name}", parameter.data
+                    continue
+                yield f"weight/{name}", _whole(parameter, optimizer, None, group)
+                for moment in moments.get(id(parameter), ADAM):
+                    yield f"{moment}/{name}", _whole(parameter, optimizer, moment, group)
     for name, buffer in _buffers(objective):
         yield f"buffer/{name}", buffer
     yield _STEP, updates(_base(optimizer))
@@ -103,17 +118,20 @@ def load_state(trained: Trained, rank: int, folder: Path) -> None:
     objective, optimizer = trained.objective, trained.optimizer
     moments = _moments(optimizer)
     _prepare(optimizer, parts.take(_STEP, (1,)))
-    for name, parameter in objective.named_parameters():
-        shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
-        weight = parts.take(f"weight/{name}", shape)
-        with GatheredParameters([parameter], modifier_rank=0):
-            if parameter.data.shape == weight.shape:  # under stage 3 on worker 0 alone
-                parameter.data.copy_(weight)
-        if not parameter.requires_grad:
-            continue
-        _put(parameter, optimizer, None, weight, rank)
-        for moment in moments.get(id(parameter), ADAM):
-            _put(parameter, optimizer, moment, parts.take(f"{moment}/{name}", shape), rank)
+    for group, named in by_group(objective, optimizer):
+        with in_memory(optimizer, group, write=True):
+            for name, parameter in named:
+                shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+                weight = parts.take(f"weight/{name}", shape)
+                with GatheredParameters([parameter], modifier_rank=0):
+                    if parameter.data.shape == weight.shape:  # under stage 3 on worker 0 alone
+                        parameter.data.copy_(weight)
+                if not parameter.requires_grad:
+                    continue
+                _put(parameter, optimizer, None, weight, rank, group)
+                for moment in moments.get(id(parameter), ADAM):
+                    value = parts.take(f"{moment}/{name}", shape)
+                    _put(parameter, optimizer, moment, value, rank, group)
     for name, buffer in _buffers(objective):
         buffer.copy_(parts.take(f"buffer/{name}", tuple(buffer.shape)))
     _load_beside(trained, parts)
@@ -196,9 +214,9 @@ def _moments(optimizer: Any) -> dict[int, tuple[str, ...]]:
 def _prepare(optimizer: Any, step: Tensor) -> None:
     """Make the moments that the first step would make, and set how many steps were made."""
     moments = _moments(optimizer)
-    prepare(
-        _base(optimizer), [(flat, moments.get(id(flat), ADAM)) for flat in _flats(optimizer)], step
-    )
+    for group, flat in enumerate(_flats(optimizer)):
+        with in_memory(optimizer, group, write=True):
+            prepare(_base(optimizer), [(flat, moments.get(id(flat), ADAM))], step)
     _link(optimizer)
 
 
@@ -216,24 +234,38 @@ def _partitioned(parameter: Tensor) -> bool:
     return hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping")
 
 
-def _whole(parameter: Tensor, optimizer: Any, moment: str | None) -> Tensor:
+def _whole(
+    parameter: nn.Parameter, optimizer: Any, moment: str | None, group: int | None
+) -> Tensor:
+    if swaps(optimizer, group):
+        return whole(optimizer, parameter, moment)
     if not _partitioned(parameter):
         if moment is None:
             return parameter.data
         found = optimizer.state[parameter].get(moment)
         # Nothing is kept of a parameter that was never updated.
         return torch.zeros_like(parameter) if found is None else found
-    whole: Tensor = (
+    gathered: Tensor = (
         safe_get_full_fp32_param(parameter)
         if moment is None
         else safe_get_full_optimizer_state(parameter, moment)
     )
-    return whole
+    return gathered
 
 
-def _put(parameter: Any, optimizer: Any, moment: str | None, value: Tensor, rank: int) -> None:
+def _put(
+    parameter: Any,
+    optimizer: Any,
+    moment: str | None,
+    value: Tensor,
+    rank: int,
+    group: int | None,
+) -> None:
     value = value.to(parameter.device)
-    if hasattr(parameter, "ds_id"):
+    if swaps(optimizer, group):
+        mine = shard_of(value, parameter.partition_numel(), rank)
+        part(optimizer, parameter, moment).copy_(mine)
+    elif hasattr(parameter, "ds_id"):
         # The last partition is padded, which the library's own setter of whole values forgets.
         value = shard_of(value, parameter.partition_numel(), rank)
         if moment is None:

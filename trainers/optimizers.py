@@ -171,7 +171,12 @@ def prepare(
         step: Updates made. [1]
     """
     for tensor, moments in tensors:
-        state: dict[str, Any] = {name: torch.zeros_like(tensor) for name in moments}
+        kept = optimizer.state.get(tensor, {})
+        # In place where there are some: those on a disk are known by their tensors.
+        state: dict[str, Any] = {
+            name: kept[name].zero_() if name in kept else torch.zeros_like(tensor)
+            for name in moments
+        }
         if moments == ADAM:  # LAMB counts by group, and does not look
             state["step"] = step.reshape(()).clone()
         optimizer.state[tensor] = state

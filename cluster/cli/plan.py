@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.plan import Prediction
 
 _STATES = ("parameters", "gradients", "optimizer", "average", "bucket")
-_ORDER = (*_STATES, "activations", "waiting", "process", "total", "host")
+_ORDER = (*_STATES, "activations", "waiting", "process", "total", "host", "disk")
 
 
 def command(

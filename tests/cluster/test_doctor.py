@@ -14,6 +14,7 @@ from cluster.doctor import (
     clocks,
     dataset,
     devices,
+    disk,
     evaluations,
     examine,
     fit,
@@ -38,6 +39,7 @@ def machine(**changes: object) -> Machine:
         "memory": 64 * GIB,
         "shared": 32 * GIB,
         "gpus": 0,
+        "aio": True,
         "versions": {"ray": "2.60.1", "numpy": "2.3.0"},
         "needs": NEEDS,
     }
@@ -101,6 +103,22 @@ def test_devices(asked: dict[str, object], here: dict[str, object], level: str) 
 def test_memory(here: dict[str, object], level: str, check: str) -> None:
     (finding,) = memory(profile(), machine(**here))
     assert (finding.level, finding.check) == (level, check)
+
+
+@pytest.mark.parametrize(
+    ("aio", "place", "levels"),
+    [
+        (True, "swap", ["ok"]),
+        (False, "swap", ["error", "ok"]),
+        (True, "file/swap", ["error"]),
+    ],
+)
+def test_an_optimizer_on_a_disk(tmp_path: Path, aio: bool, place: str, levels: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    offload = {"optimizer": "nvme", "folder": str(tmp_path / place)}
+    asked = profile(engine={"zero_stage": 3, "offload": offload})
+    assert [finding.level for finding in disk(asked, machine(aio=aio))] == levels
+    assert list(disk(profile(), machine(aio=False))) == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from cluster.plan import (
     Measured,
     Sizes,
     Trial,
+    by_stage,
     memory,
     predict,
     sizes_of,
@@ -23,7 +24,7 @@ from cluster.plan import (
 )
 from cluster.profile import Profile
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, small_recipe
-from trainers.core.engine import EngineConfig, OptimizerConfig
+from trainers.core.engine import SWAPPED, EngineConfig, Offload, OptimizerConfig
 from trainers.objectives import OBJECTIVES
 
 MILLION = 1_000_000
@@ -109,6 +110,7 @@ def test_stages_split_more_and_more() -> None:
         "optimizer": 96 * MILLION,
         "average": 0,
         "host": 0,
+        "disk": 0,
         "bucket": 48 * MILLION,
     }
     assert of(1)["optimizer"] == 36 * MILLION  # two moments and a copy, of a fourth
@@ -139,6 +141,25 @@ def test_what_is_offloaded_leaves_the_gpu_for_the_host() -> None:
     assert both["parameters"] == 56 * MILLION
     assert both["host"] == (36 + 12 + 14) * MILLION
     assert of(2, "cpu", offload={"optimizer": "cpu"}) == of(2, "cpu")  # the same memory
+
+
+def test_what_is_on_a_disk_is_in_memory_some_at_a_time() -> None:
+    offload = {"optimizer": "nvme", "folder": "/nvme"}
+    here, there = of(3), of(3, offload=offload)
+    assert there["disk"] == here["optimizer"] + here["gradients"]
+    assert there["optimizer"] == there["gradients"] == 0
+    assert there["host"] == 4 * 12 * MILLION  # all of it is less than is read at once
+    large = Sizes(4000 * MILLION, 0, 8000 * MILLION, 0)
+    assert of(3, sizes=large, offload=offload)["host"] == 4 * 4 * SWAPPED
+    assert of(3, "cpu", offload=offload)["optimizer"] == there["host"]
+    profile = Profile(
+        workers=2, engine=EngineConfig(zero_stage=3, offload=Offload.model_validate(offload))
+    )
+    stages = dict(by_stage(small_recipe(), profile, measured()))
+    assert [stages[stage]["disk"] > 0 for stage in range(4)] == [False, False, False, True]
+    assert stages[3]["total"] == sum(
+        n for k, n in stages[3].items() if k not in ("total", "host", "disk")
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,24 @@ from pipelines.core.batch import Batch
 from trainers.core.objective import LossOutput, Objective
 from trainers.core.phases import Phases
 
+SWAPPED = 1 << 25  # elements that an update reads from the disk at once, about
+SWAP_BUFFERS = 4  # of as many: weights, gradients and two moments
+
 
 class Offload(Config):
-    """What is kept in the memory of the host (Ren et al., 2021, arXiv:2101.06840).
+    """What is kept in the memory of the host (Ren et al., 2021, arXiv:2101.06840), or on its disk.
 
     Attributes:
-        optimizer: Moments and weights that are updated, which the host then updates.
+        optimizer: Moments and weights that are updated, which the host then updates. With
+            ``nvme`` they lie on a disk, and pass through the host's memory some at a time
+            (Rajbhandari et al., 2021, arXiv:2104.07857).
         parameters: Weights between their uses.
+        folder: Where that is, with ``nvme``: a folder on a fast local disk of every node.
     """
 
-    optimizer: Literal["none", "cpu"] = "none"
+    optimizer: Literal["none", "cpu", "nvme"] = "none"
     parameters: Literal["none", "cpu"] = "none"
+    folder: str = ""
 
 
 class EngineConfig(Config):
@@ -57,6 +64,10 @@ class EngineConfig(Config):
     def _goes_together(self) -> EngineConfig:
         if self.offload.optimizer != "none" and self.zero_stage == 0:
             raise ValueError("offload.optimizer needs zero_stage 1, 2 or 3")
+        if self.offload.optimizer == "nvme" and self.zero_stage < 3:
+            raise ValueError("offload.optimizer nvme needs zero_stage 3")
+        if (self.offload.optimizer == "nvme") != bool(self.offload.folder):
+            raise ValueError("offload.optimizer nvme and offload.folder need each other")
         if self.offload.parameters != "none" and self.zero_stage < 3:
             raise ValueError("offload.parameters needs zero_stage 3")
         return self

@@ -8,7 +8,10 @@ from trainers.core.engine import EngineConfig, OptimizerConfig, check_together
 REFUSED = [
     ({"zero_stage": 0, "offload": {"optimizer": "cpu"}}, "offload.optimizer needs zero_stage 1"),
     ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, "offload.parameters needs zero_stage 3"),
-    ({"zero_stage": 3, "offload": {"optimizer": "nvme"}}, "offload.optimizer: .*'none' or 'cpu'"),
+    ({"zero_stage": 3, "offload": {"parameters": "nvme"}}, "offload.parameters: .*'none' or 'cpu'"),
+    ({"zero_stage": 2, "offload": {"optimizer": "nvme", "folder": "/a"}}, "nvme needs zero_stage"),
+    ({"zero_stage": 3, "offload": {"optimizer": "nvme"}}, "offload.folder need each other"),
+    ({"zero_stage": 3, "offload": {"folder": "/a"}}, "offload.folder need each other"),
     ({"accumulate": 0}, "accumulate: .*greater than or equal to 1"),
     ({"precision": "fp8"}, "'fp32', 'bf16' or 'fp16'"),
 ]

@@ -41,6 +41,10 @@ with warnings.catch_warnings():
 
     from trainers.deepspeed_state import Trained, load_state, save_state
 
+# At every use of collectives that the library calls by the names they had.
+warnings.filterwarnings(
+    "ignore", r"`torch\.distributed\.(all_gather_into|reduce_scatter)_tensor`", FutureWarning
+)
 _FORMATS = {"fp32": "bfloat16", "bf16": "bfloat16", "fp16": "float16"}  # of autocast, where on
 
 

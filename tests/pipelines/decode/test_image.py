@@ -222,6 +222,7 @@ def test_damage_never_raises_anything_else():
     exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
     whole = [encode(gradient(), f, exif=exif) for f in ("JPEG", "PNG", "WEBP")]
     whole.append(encode(gradient().convert("P"), transparency=b"\0\x80"))
+    whole += [encode(gradient(), "WEBP"), encode(gradient(), "WEBP", lossless=True)]
     chance = random.Random(0)
     refused = 0
     for turn in range(1200):
@@ -264,6 +265,41 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives(mode, options):
     data = encode(picture, "JPEG", quality=90, **options)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     assert np.abs(decode_image(data, 64) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_plain_webp_has_the_pixels_that_pillow_gives_without_asking_it(
+    monkeypatch, mode, options
+):
+    data = encode(photograph(63, 50).convert(mode), "WEBP", **options)
+    expected = decode_by_pillow(data)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    assert np.array_equal(decode_image(data, 50), expected)
+
+
+def decode_by_pillow(data: bytes) -> np.ndarray:
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    left = (whole.width - whole.height) // 2
+    return np.asarray(whole.crop((left, 0, left + whole.height, whole.height)))
+
+
+def test_a_webp_that_is_a_film_is_its_first_picture():
+    pictures = [solid((200, 10, 10)), solid((10, 200, 10))]
+    data = encode(pictures[0], "WEBP", lossless=True, save_all=True, append_images=pictures[1:])
+    assert decode_image(data, 8)[0, 0].tolist() == [200, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "sides"),
+    [(b"VP8 ", 26, struct.pack("<HH", 16383, 16383)), (b"VP8L", 21, struct.pack("<I", 2**28 - 1))],
+)
+def test_a_webp_that_is_a_bomb_is_refused_by_its_header(kind, place, sides):
+    data = bytearray(encode(gradient(), "WEBP", lossless=kind == b"VP8L"))
+    assert data[12:16] == kind
+    data[place : place + 4] = sides
+    with pytest.raises(ValueError, match=r"1638[34]x1638[34] pixels is too large"):
+        decode_image(bytes(data), 8)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "RGB"])

@@ -63,6 +63,7 @@ def _told(lines: list[dict[str, float]], facts: dict[str, Any]) -> dict[str, flo
     clocked, last = lines[1:], lines[-1]
     spent = {name: sum(line[f"seconds_{name}"] for line in clocked) for name in ("wait", *PHASES)}
     return {
+        "warm_seconds": lines[0]["seconds"],
         "data_wait_share": spent["wait"] / sum(spent.values()),
         "augment_share": spent["augment"] / sum(spent[name] for name in PHASES),
         "commit_seconds": facts["commit_share"] * facts["seconds"]["train"],

@@ -16,6 +16,7 @@ from cluster.cli._options import Json, ProfileName, Set, profile
 from cluster.cli._progress import say
 
 app = typer.Typer()
+_STARTED = 15.0  # seconds from a first step until readers have started
 
 
 @app.callback()
@@ -124,7 +125,8 @@ def step(
     """Train with one worker against a plain loop of the same modules with its data in memory.
 
     `ours` is the whole system, `loop` its engine, loop and tracking with the data in memory, too,
-    and `bare` the plain loop. On a CPU the worker has the readers of all the profile's workers.
+    and `bare` the plain loop. On a CPU the worker has the readers of all the profile's workers,
+    which take 15 seconds to start, on the cores that it trains on: take --steps for a minute.
 
     Example: eagleray bench step simclr-emoji --json
     """
@@ -157,6 +159,9 @@ def step(
         print(json.dumps(result, indent=2))
         return
     _show(middle, ratios(rates, "ours"))
+    if found["warm_seconds"] < _STARTED:
+        started = f"the clock started {found['warm_seconds']:.0f} s after the first step"
+        say(f"{started}, when readers were still starting: more --steps tell more")
     print(f"loop is {apart:.2f} times bare")
     print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
     if "bare_with_reading" in result:

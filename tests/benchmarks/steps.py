@@ -1,6 +1,6 @@
 """Every method's step against a plain loop of the same modules, in one table.
 
-Run as ``python -m tests.benchmarks.steps [--recipes A,B] [--steps N] [--rounds N]`` on a machine
+Run as ``python -m tests.benchmarks.steps [--recipes A,B] [--seconds S] [--rounds N]`` on a machine
 that does nothing else: every candidate wants all of its cores. What was measured is merged into
 ``steps.json`` beside this file, and ``steps.md`` is written from it.
 """
@@ -10,17 +10,28 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.recipe import shipped
+from trainers.recipe import load_recipe, shipped
 
 KEPT = Path(__file__).with_name("steps.json")
 OTHERS = ("debug", "clip-vit-b16")  # too small to tell, and too large for a CPU
 Row = dict[str, Any]
-_TOLD = ("ours", "loop", "bare", "bare_with_reading", "read_seconds", "data_wait_share")
+_FEW = 24  # steps
+_TOLD = (
+    "ours",
+    "loop",
+    "bare",
+    "bare_with_reading",
+    "read_seconds",
+    "data_wait_share",
+    "warm_seconds",
+)
 
 _HEAD = """\
 # What a step costs
@@ -31,12 +42,30 @@ is this project's engine, loop and tracking with the data in memory, too, and *t
 longer its step takes than the plain one: what a method costs beside its arithmetic. *system* is the
 whole, with the stream, and one worker. It also reads: decodes, or draws its films, on the cores
 that it trains on. *reading* is what a sample of that takes of a core, measured alone; *times of
-both* is against the plain loop and its reading one after the other on the same cores. Rows without
-a *loop* are older.
+both* is against the plain loop and its reading one after the other on the same cores. *before* is
+how long the system had been at work when the clock started: readers take 15 s to start, on the same
+cores. Rows without it are of shorter runs.
 
-| recipe | plain | loop | times | system | times | reading | times of both | waits | rounds | date |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+_COLUMNS = (
+    *("recipe", "plain", "loop", "times", "system", "times"),
+    *("reading", "times of both", "waits", "before", "rounds", "date"),
+)
+
+
+def rows() -> dict[str, Row]:
+    """What was measured, by recipe."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
+    return {row["recipe"]: row for row in kept}
+
+
+def steps_of(recipe: str, seconds: float) -> int:
+    """How many steps take so long, and half as long before the clock starts.
+
+    Readers take 15 s to start, on the cores of the steps: a short run is of those.
+    """
+    rate = float((rows().get(recipe) or measured(recipe, _FEW, 1))["bare"])
+    return max(_FEW, math.ceil(1.5 * seconds * rate / load_recipe(recipe).global_batch))
 
 
 def measured(recipe: str, steps: int, rounds: int) -> Row:
@@ -48,18 +77,18 @@ def measured(recipe: str, steps: int, rounds: int) -> Row:
         "recipe": recipe,
         "date": datetime.date.today().isoformat(),
         "rounds": rounds,
+        "steps": steps,
         **{name: found[name] for name in _TOLD},
     }
 
 
 def keep(row: Row) -> None:
     """Merge a row into the file; a newer one of the same recipe takes its place."""
-    rows = json.loads(KEPT.read_text()) if KEPT.exists() else []
-    found = {old["recipe"]: old for old in rows} | {row["recipe"]: row}
+    found = rows() | {row["recipe"]: row}
     KEPT.write_text(json.dumps([found[name] for name in sorted(found)], indent=1) + "\n")
-    KEPT.with_suffix(".md").write_text(
-        _HEAD + "".join(_line(found[name]) for name in sorted(found))
-    )
+    table = [_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS))]
+    table += [_line(found[name]) for name in sorted(found)]
+    KEPT.with_suffix(".md").write_text(_HEAD + "".join(table))
 
 
 def _line(row: Row) -> str:
@@ -74,9 +103,14 @@ def _line(row: Row) -> str:
         f"{1e3 * row['read_seconds']:.2f} ms" if read else "",
         f"{row['bare_with_reading'] / row['ours']:.2f}" if read else "",
         f"{100 * row['data_wait_share']:.2f} %",
+        f"{row['warm_seconds']:.0f} s" if "warm_seconds" in row else "",
         str(row["rounds"]),
         row["date"],
     )
+    return _cells(cells)
+
+
+def _cells(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -84,11 +118,11 @@ def main() -> None:
     """Measure what is asked for, a recipe at a time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipes", default=",".join(r for r in shipped() if r not in OTHERS))
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     for recipe in given.recipes.split(","):
-        keep(measured(recipe, given.steps, given.rounds))
+        keep(measured(recipe, steps_of(recipe, given.seconds), given.rounds))
 
 
 if __name__ == "__main__":

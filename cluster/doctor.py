@@ -22,8 +22,9 @@ from pipelines.core import UserError
 from pipelines.decode import Decoder
 from pipelines.reader import open_source
 from pipelines.shards import storage
+from trainers.core.engine import SWAP_BUFFERS, SWAPPED
 from trainers.recipe import EVALUATIONS, Recipe
-from trainers.swap import SwapFolder
+from trainers.swap import SwapFolder, check_lockable
 
 Level = Literal["ok", "warning", "error"]
 _SHARED = "/dev/shm"
@@ -207,17 +208,21 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
 
 
 def disk(profile: Profile, machine: Machine) -> Iterator[Finding]:
-    """Whether an optimizer can lie on a disk of this machine."""
+    """Whether an optimizer can lie on a disk of this machine, where workers are on it."""
     if profile.engine.offload.optimizer != "nvme":
         return
     folder = profile.engine.offload.folder
+    elsewhere = profile.device == "cuda" and machine.gpus == 0
+    level: Level = "warning" if elsewhere else "error"
+    where = "; right if workers' nodes have it" if elsewhere else ""
     if not machine.aio:
         text = "offload to nvme needs libaio and a C++ compiler on every node"
-        yield Finding("error", "disk", f"{text} (Debian: apt install libaio-dev g++)")
+        yield Finding(level, "disk", f"{text} (Debian: apt install libaio-dev g++){where}")
     try:
+        check_lockable(SWAP_BUFFERS * 4 * SWAPPED)
         SwapFolder(folder).close()
     except UserError as error:
-        yield Finding("error", "disk", str(error))
+        yield Finding(level, "disk", f"{error}{where}")
         return
     free = shutil.disk_usage(folder).free
     text = f"{_gib(free)} free in {folder} here; `eagleray plan` tells what a worker needs there"

@@ -88,6 +88,8 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
     moments = -(-sizes.moments // workers) if stage else sizes.moments
     copies = part if stage else 0
     gradients = part if stage >= 2 else trained
+    if stage == 3 and offload.optimizer == "cpu":
+        gradients += part  # of the update, beside those that the passes add to
     found = {"optimizer": moments + copies, "host": 0, "disk": 0}
     if stage == 3:
         whole = trained + sizes.frozen
@@ -99,7 +101,7 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
         found["parameters"] = trained + sizes.frozen
         found["average"] = sizes.averaged
     if offload.optimizer == "nvme":
-        found["disk"], gradients = found["optimizer"] + gradients, 0
+        found["disk"] = found["optimizer"]
         found["optimizer"] = SWAP_BUFFERS * min(part, SWAPPED)
     if device == "cuda":
         if offload.optimizer != "none":

@@ -29,7 +29,8 @@ from trainers.core.phases import Phases
 from trainers.ema import Averages
 from trainers.loss_scale import LossScale
 from trainers.optimizers import build_optimizer, set_rate
-from trainers.swap import SwapFolder
+from trainers.swap import SwapFolder, check_lockable
+from trainers.swapped import group_size, keep_gradients
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -45,6 +46,7 @@ with warnings.catch_warnings():
 warnings.filterwarnings(
     "ignore", r"`torch\.distributed\.(all_gather_into|reduce_scatter)_tensor`", FutureWarning
 )
+_WORD = 4  # bytes of what is updated
 _FORMATS = {"fp32": "bfloat16", "bf16": "bfloat16", "fp16": "float16"}  # of autocast, where on
 
 
@@ -95,13 +97,16 @@ class DeepSpeedEngine:
         if config.compile:
             compile_parts(objective, device)
         host = device if config.offload.optimizer == "none" else torch.device("cpu")
-        self._swap = _swap_folder(config) if config.offload.optimizer == "nvme" else None
+        swaps = config.offload.optimizer == "nvme"
+        self._swap = _swap_folder(config, objective) if swaps else None
         self._engine = deepspeed.initialize(
             model=_Root(objective),
             optimizer=build_optimizer(objective, optimizer, host),
             config=self._settings(local_batch),
             dist_init_required=False,
         )[0]
+        if swaps:
+            keep_gradients(self._engine.optimizer)
         self._scale = LossScale() if config.precision == "fp16" else None
         self._last_norm = torch.zeros((), device=device)
         self._take_over_scaling()
@@ -261,12 +266,25 @@ class DeepSpeedEngine:
         load_state(self._trained, self.rank, folder)
 
 
-def _swap_folder(config: EngineConfig) -> SwapFolder:
-    from deepspeed.ops.op_builder import AsyncIOBuilder
+def _swap_folder(config: EngineConfig, objective: Objective) -> SwapFolder:
+    """A place for an optimizer on a disk, if this machine can do that: the library would not say.
 
-    if not AsyncIOBuilder().is_compatible():
+    Raises:
+        UserError: What it needs is missing.
+    """
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    toolkit = CUDA_HOME is not None or not torch.cuda.is_available()
+    if not toolkit or not AsyncIOBuilder().is_compatible():
         raise UserError(
-            "offload.optimizer nvme: reading a disk past the system's cache needs libaio and a C++ "
-            "compiler on every node (Debian: apt install libaio-dev g++)"
+            "offload.optimizer nvme: reading a disk past the system's cache needs libaio, a C++ "
+            "compiler and, for a GPU, CUDA's toolkit on every node (Debian: apt install libaio-dev "
+            "g++)"
         )
-    return SwapFolder(config.offload.folder)
+    workers = dist.get_world_size()
+    check_lockable(SWAP_BUFFERS * _WORD * group_size(objective, workers, SWAPPED))
+    trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    kept = SWAP_BUFFERS - 1  # all but gradients
+    return SwapFolder(config.offload.folder, kept * _WORD * here * -(-trained // workers))

@@ -64,7 +64,10 @@ def save_state(trained: Trained, rank: int, workers: int, folder: Path) -> None:
         workers: How many there are.
         folder: Where to.
     """
-    _link(trained.optimizer)
+    optimizer = trained.optimizer
+    if not any(_base(optimizer).state.get(flat) for flat in _flats(optimizer)):
+        _prepare(optimizer, torch.zeros(1))  # before the first update
+    _link(optimizer)
     files = (folder / f"state-{rank:05d}{more}.safetensors" for more in _more())
     held: dict[str, Tensor] = {}
     for place, (name, value) in enumerate(_collect(trained)):

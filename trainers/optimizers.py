@@ -178,7 +178,7 @@ def prepare(
             for name in moments
         }
         if moments == ADAM:  # LAMB counts by group, and does not look
-            state["step"] = step.reshape(()).clone()
+            state["step"] = step.reshape(()).to(tensor.device, copy=True)  # as a fused one wants it
         optimizer.state[tensor] = state
     for group in optimizer.param_groups:
         if "step" in group:

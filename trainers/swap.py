@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import mmap
 import os
 import shutil
 import tempfile
 import weakref
 from pathlib import Path
 
-from pipelines.core import StorageError
+from pipelines.core import StorageError, UserError
 
 _PREFIX = "eagleray-swap-"
-_LOCK = "lock"
+_LOCK, _INSIDE = "lock", "tensors"
+_SECTOR = 1024  # bytes, of which lengths are multiples
 
 
 class SwapFolder:
@@ -25,21 +28,27 @@ class SwapFolder:
         path: Where it is.
     """
 
-    def __init__(self, parent: str):
+    def __init__(self, parent: str, needed: int = 0):
         """Make the folder.
 
         Args:
-            parent: A folder on a local disk.
+            parent: A folder on a local disk. One that is not there is not made: it would be on
+                another disk.
+            needed: Bytes that must be free.
 
         Raises:
-            StorageError: Nothing can be written there, or only through the system's cache.
+            StorageError: Nothing can be written there past the system's cache, or not so much.
         """
         try:
-            Path(parent).mkdir(parents=True, exist_ok=True)
             _try_direct(Path(parent))
             _sweep(Path(parent))
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._removal = weakref.finalize(self, _remove, self.path, _lock(self.path))
+            if (free := shutil.disk_usage(parent).free) < needed:
+                text = f"{free / 2**30:.1f} GiB free of {needed / 2**30:.1f} that are needed"
+                raise StorageError(f"offload.folder {parent}: {text}")
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            self._removal = weakref.finalize(self, _remove, folder, _lock(folder))
+            self.path = folder / _INSIDE
+            self.path.mkdir()
         except OSError as error:
             raise StorageError(
                 f"offload.folder {parent}: {error.strerror}; name a folder on a local disk"
@@ -50,9 +59,38 @@ class SwapFolder:
         self._removal()
 
 
+def check_lockable(size: int) -> None:
+    """Refuse where the system lets this process hold less memory than the buffers of a disk take.
+
+    Args:
+        size: Bytes.
+
+    Raises:
+        UserError: It does; the library would end the process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(-1, max(1, size)) as memory:
+        first = ctypes.c_char.from_buffer(memory)
+        place = ctypes.c_void_p(ctypes.addressof(first))
+        refused = libc.mlock(place, ctypes.c_size_t(size))
+        libc.munlock(place, ctypes.c_size_t(size))
+        del first  # the mapping is closed when nothing refers to it
+    if refused:
+        raise UserError(
+            f"offload.optimizer nvme locks {size / 2**20:,.0f} MiB of memory, more than this "
+            "process may: raise `ulimit -l` (a container's --ulimit memlock=-1)"
+        )
+
+
 def _remove(folder: Path, lock: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    _empty(folder)
     os.close(lock)
+
+
+def _empty(folder: Path) -> None:
+    """Remove a folder, its lock last: without it nobody would ever remove the rest."""
+    shutil.rmtree(folder / _INSIDE, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int:
@@ -74,7 +112,7 @@ def _sweep(parent: Path) -> None:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _empty(folder)
         except BlockingIOError:
             continue
         finally:
@@ -82,10 +120,19 @@ def _sweep(parent: Path) -> None:
 
 
 def _try_direct(folder: Path) -> None:
-    """Open a file past the system's cache, as will be done: not every file system can."""
+    """Write and read past the system's cache, as will be done: not every disk can, in such lengths.
+
+    The library would not say so.
+    """
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
-        flags = os.O_CREAT | os.O_WRONLY | getattr(os, "O_DIRECT", 0)
-        os.close(os.open(place / "probe", flags, 0o600))
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_DIRECT", 0)
+        file = os.open(place / "probe", flags, 0o600)
+        try:
+            with mmap.mmap(-1, _SECTOR) as memory:  # its address is a page's
+                os.pwritev(file, [memory], _SECTOR)
+                os.preadv(file, [memory], _SECTOR)
+        finally:
+            os.close(file)
     finally:
         shutil.rmtree(place)

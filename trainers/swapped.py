@@ -11,6 +11,39 @@ from torch import Tensor, nn
 Named = list[tuple[str, nn.Parameter]]
 
 
+def keep_gradients(optimizer: Any) -> None:
+    """Have gradients stay in memory, where the library holds all of a worker's part anyway.
+
+    It would write them to files, too, and read those into the middle of a buffer. A disk that is
+    read past the system's cache refuses most addresses there, and the library does not look: the
+    update would be made with what the buffer held before.
+
+    Args:
+        optimizer: The library's, whose tensors lie on a disk.
+    """
+    swapper = optimizer.optimizer_swapper
+    write = swapper.swap_out_gradients
+
+    def keep(parameter: Tensor, gradient_offsets: list[int], gradient_tensors: list[Any]) -> None:
+        for gradient in gradient_tensors:
+            gradient.swappable = False  # what the library asks of a tensor
+        write(parameter, gradient_offsets, gradient_tensors)
+
+    swapper.swap_out_gradients = keep
+
+
+def group_size(objective: nn.Module, workers: int, most: int) -> int:
+    """Elements of the largest group of a worker's, which are in memory at once.
+
+    Args:
+        objective: Whose parameters.
+        workers: Over which each is split.
+        most: Elements from which on a group is complete.
+    """
+    parts = [-(-p.numel() // workers) for p in objective.parameters() if p.requires_grad]
+    return min(sum(parts), most + max(parts, default=0))
+
+
 def by_group(objective: nn.Module, optimizer: Any) -> list[tuple[int | None, Named]]:
     """Split parameters by the group in which they are read from the disk.
 

@@ -56,8 +56,15 @@ def live():
     return sum(size for size in found.values() if size < 10**9)
 
 rows = []
-for stage, options in ((0, {"kind": "muon"}), (1, {"ema": 0.9}), (2, {}), (3, {"ema": 0.9})):
-    config, engine = OptimizerConfig(**options), EngineConfig(zero_stage=stage)
+for stage, options, where in (
+    (0, {"kind": "muon"}, "none"),
+    (1, {"ema": 0.9}, "none"),
+    (2, {}, "none"),
+    (3, {"ema": 0.9}, "none"),
+    (3, {}, "cpu"),
+):
+    config = OptimizerConfig(**options)
+    engine = EngineConfig(zero_stage=stage, offload={"optimizer": where})
     objective = OBJECTIVES.build(OBJECTIVES.parse({"kind": "byol", "image": TOWER}), AROUND)
     sizes = sizes_of(objective, config)
     before = live() - 4 * (sizes.trained + sizes.frozen)
@@ -139,19 +146,21 @@ def test_what_is_offloaded_leaves_the_gpu_for_the_host() -> None:
     assert there["host"] == here["optimizer"] + here["gradients"]
     both = of(3, offload={"optimizer": "cpu", "parameters": "cpu"})
     assert both["parameters"] == 56 * MILLION
-    assert both["host"] == (36 + 12 + 14) * MILLION
+    assert both["host"] == (36 + 2 * 12 + 14) * MILLION
     assert of(2, "cpu", offload={"optimizer": "cpu"}) == of(2, "cpu")  # the same memory
 
 
 def test_what_is_on_a_disk_is_in_memory_some_at_a_time() -> None:
     offload = {"optimizer": "nvme", "folder": "/nvme"}
     here, there = of(3), of(3, offload=offload)
-    assert there["disk"] == here["optimizer"] + here["gradients"]
+    assert there["disk"] == here["optimizer"]
     assert there["optimizer"] == there["gradients"] == 0
-    assert there["host"] == 4 * 12 * MILLION  # all of it is less than is read at once
+    # Gradients, and buffers: all of it is less than is read at once.
+    assert there["host"] == here["gradients"] + 4 * 12 * MILLION
     large = Sizes(4000 * MILLION, 0, 8000 * MILLION, 0)
-    assert of(3, sizes=large, offload=offload)["host"] == 4 * 4 * SWAPPED
-    assert of(3, "cpu", offload=offload)["optimizer"] == there["host"]
+    assert of(3, sizes=large, offload=offload)["host"] == 4000 * MILLION + 4 * 4 * SWAPPED
+    alone = of(3, "cpu", offload=offload)
+    assert alone["optimizer"] + alone["gradients"] == there["host"]
     profile = Profile(
         workers=2, engine=EngineConfig(zero_stage=3, offload=Offload.model_validate(offload))
     )

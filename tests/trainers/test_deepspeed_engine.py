@@ -88,6 +88,11 @@ for name in sys.argv[4:]:
         found[name] = {"resumed": steps(made, 4, 7)}
         continue
     made = engine(stage, options, kind)
+    early = out / f"{name}-before"
+    if "early" in options:
+        early.mkdir(exist_ok=True)
+        dist.barrier()
+        made.save(early)
     if "low" in options:
         made._scale.state = 2.0**8, 0.0
     rows = steps(made, 0, 4)
@@ -105,6 +110,10 @@ for name in sys.argv[4:]:
     found[name] = {"rows": rows, "went_on": went_on, "resumed": resumed, "files": files,
                    "weights": {k: [float(v.double().sum()), v.numel()]
                                for k, v in weights.items()}}
+    if "early" in options:
+        other = engine(stage, options, kind, seed=1)
+        other.load(early)
+        found[name]["anew"] = steps(other, 0, 4)
     if "low" in options:
         made._scale.state = 1.0, 0.0
         if stage < 3:  # where parameters are whole
@@ -176,9 +185,10 @@ ROUGH = [
     "clip:3:bf16:parts2",
 ]
 SCALING = [*(f"clip:{stage}:fp16" for stage in STAGES), "clip:0:fp16:parts2", "clip:3:fp16:parts2"]
+EARLY = [f"clip:{stage}:early" for stage in STAGES]
 # A teacher follows shards under stage 3, and prototypes are used by their length.
 MORE = ["byol:3", "swav:3", "clip:0:fp16:muon"]
-KINDS = [*EVERY, *SAME, *PARTS, *OWN, *RATES, *ROUGH, *SCALING, *MORE]
+KINDS = [*EVERY, *SAME, *PARTS, *OWN, *RATES, *ROUGH, *SCALING, *EARLY, *MORE]
 # Each on one worker and on four: every stage from itself, and some from another one.
 CHANGES = [(str(stage), str(stage)) for stage in STAGES] + [
     ("0", "3"),
@@ -329,6 +339,11 @@ def test_a_gradient_that_is_infinite_without_scaling_is_not_hidden(found, kind: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_engine_goes_on_as_if_it_had_not_stopped(found, kind: str) -> None:
     assert found[2][kind]["resumed"] == found[2][kind]["went_on"]
+
+
+@pytest.mark.parametrize("kind", EARLY)
+def test_a_state_before_the_first_update_is_one(found, kind: str) -> None:
+    assert found[2][kind]["anew"] == found[2][kind]["rows"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

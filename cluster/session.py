@@ -17,6 +17,7 @@ from ray._private.node import Node
 
 from cluster.profile import Profile
 from pipelines.core import UserError
+from pipelines.unseen import COLLECTED
 
 _SMALLEST_STORE = 512 << 20
 # Of a cluster that goes with its command: workers started before anything asks for one, which
@@ -27,7 +28,7 @@ _SPARED = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 # Without a dashboard nobody asks for the metrics of Ray's processes.
-_UNSEEN = {"RAY_enable_metrics_collection": "0", "REPORTER_UPDATE_INTERVAL_MS": "60000"}
+_UNSEEN = {COLLECTED: "0", "REPORTER_UPDATE_INTERVAL_MS": "60000"}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from pipelines.patience import Patience
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
+from pipelines.unseen import leave_out_statistics
 
 NICENESS = "RAY_worker_niceness"
 """The variable by which Ray lowers the priority of what it starts; it has 15 of its own."""
@@ -153,6 +154,7 @@ def _row_bytes(reader: Reader, share: Share, change: Change) -> float:
 def _blocks(
     source: _ShareSource, parts: list[Rows], config: ReaderConfig, block: int
 ) -> Iterator[pa.Table]:
+    leave_out_statistics()
     # The dataset keeps what it was made with; nothing else in this process is to.
     with DataContext.current(_context(config, block)):
         dataset = ray.data.read_datasource(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -159,19 +160,24 @@ def step(
         print(json.dumps(result, indent=2))
         return
     _show(middle, ratios(rates, "ours"))
-    if found["warm_seconds"] < _STARTED:
-        started = f"the clock started {found['warm_seconds']:.0f} s after the first step"
-        say(f"{started}, when readers were still starting: more --steps tell more")
     print(f"loop is {apart:.2f} times bare")
-    print(f"waiting for data: {100 * found['data_wait_share']:.2f} % of the time")
+    _tell_step(result)
+
+
+def _tell_step(result: Mapping[str, Any]) -> None:
+    """What else the benchmark of a step found, line by line."""
+    if result["warm_seconds"] < _STARTED:
+        started = f"the clock started {result['warm_seconds']:.0f} s after the first step"
+        say(f"{started}, when readers were still starting: more --steps tell more")
+    print(f"waiting for data: {100 * result['data_wait_share']:.2f} % of the time")
     if "bare_with_reading" in result:
         text = "plain loop, were it to read on the same cores"
         print(f"{text}: {result['bare_with_reading']:,.0f}/s")
-    print(f"reading a sample: {1e3 * found['read_seconds']:.3g} ms of a core")
-    print(f"making views: {100 * found['augment_share']:.2f} % of a step")
-    print(f"a commit: {found['commit_seconds']:.2f} s")
-    print(f"a sample: {found['flops_per_sample'] / 1e9:.3g} GFLOP, forward and backward")
-    for name, share in mfu.items():
+    print(f"reading a sample: {1e3 * result['read_seconds']:.3g} ms of a core")
+    print(f"making views: {100 * result['augment_share']:.2f} % of a step")
+    print(f"a commit: {result['commit_seconds']:.2f} s")
+    print(f"a sample: {result['flops_per_sample'] / 1e9:.3g} GFLOP, forward and backward")
+    for name, share in result.get("mfu", {}).items():
         print(f"{name}: {100 * share:.1f} % of the device's peak")
 
 

@@ -225,20 +225,15 @@ def test_updates_are_those_in_memory(found: dict[str, dict[str, Any]], name: str
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_load_into_a_trained_engine_goes_on_from_there(
-    found: dict[str, dict[str, Any]], name: str
+@pytest.mark.parametrize(
+    ("loaded", "first"),
+    [("again", "went_on"), ("anew", "rows")],
+    ids=["into a trained engine", "from before the first update"],
+)
+def test_what_is_loaded_goes_on_from_there(
+    found: dict[str, dict[str, Any]], name: str, loaded: str, first: str
 ) -> None:
-    for mine, theirs in zip(found[name]["again"], found[name]["went_on"], strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_state_before_the_first_update_is_one(
-    found: dict[str, dict[str, Any]], name: str
-) -> None:
-    for mine, theirs in zip(found[name]["anew"], found[name]["rows"], strict=True):
+    for mine, theirs in zip(found[name][loaded], found[name][first], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
 
 

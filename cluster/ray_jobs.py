@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.evaluation_jobs import Status
+from cluster.session import one_line
 from pipelines.core import UserError
 
+_OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
 _PREAMBLE = "Running entrypoint for job"
 _ENDED = {JobStatus.SUCCEEDED: "succeeded", JobStatus.FAILED: "failed", JobStatus.STOPPED: "failed"}
 
 
 def client(address: str) -> JobSubmissionClient:
-    """Connect to a cluster's job server.
+    """Connect to the job server at an address, whatever the environment says of another.
 
     Raises:
         UserError: Nothing answers there.
     """
     try:
-        return JobSubmissionClient(address)
+        with _hidden(_OVERRIDES):
+            return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no Ray job server at {address}: {reason}") from None
+        raise UserError(f"no Ray job server at {address}: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _hidden(names: Sequence[str]) -> Iterator[None]:
+    """Take variables out of the environment while the body runs."""
+    values = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(values)
 
 
 class RayJobs:

@@ -20,6 +20,7 @@ from pipelines.core import UserError
 from pipelines.unseen import COLLECTED
 
 _SMALLEST_STORE = 512 << 20
+_LONGEST = 500  # characters of an error of the library's
 # Of a cluster that goes with its command: workers started before anything asks for one, which
 # training cannot use, or kept when they are done, and who asks whether a node is announced to go.
 _SPARED = {
@@ -33,9 +34,15 @@ _UNSEEN = {COLLECTED: "0", "REPORTER_UPDATE_INTERVAL_MS": "60000"}
 
 @dataclass(frozen=True)
 class Session:
-    """A connected cluster; ``dashboard`` is the URL that jobs are submitted to, or empty."""
+    """A connected cluster.
+
+    Attributes:
+        dashboard: URL that jobs are submitted to, or empty.
+        mine: Whether it was started here, and so has this machine only.
+    """
 
     dashboard: str
+    mine: bool
 
 
 def logical_cpus(profile: Profile) -> int:
@@ -87,7 +94,7 @@ def connect(
     mine = not address and not ray.is_initialized()
     url = _start(profile, address, dashboard)
     try:
-        yield Session(url)
+        yield Session(url, mine)
     finally:
         if mine:
             ray.shutdown()
@@ -111,8 +118,14 @@ def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
             _quieten_data()
             return url if "://" in url or not url else f"http://{url}"
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
+        where = f"at {address}" if address else "on this machine"
+        raise UserError(f"cannot use a Ray cluster {where}: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line: the library lists its reasons below each other."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines) or type(error).__name__)[:_LONGEST]
 
 
 def _quieten_data() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shlex
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from pipelines.core import UserError
 from pipelines.shards import storage
 from trainers.recipe import Recipe
 
+_PROJECT = "eagleray"
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -63,11 +65,16 @@ def submit(
 
 
 def pack(folder: Path, recipe: Recipe, profile_text: str) -> None:
-    """Put the project's packages, the recipe and the profile into a folder."""
+    """Put the project's packages, their version, the recipe and the profile into a folder."""
     ignored = shutil.ignore_patterns("__pycache__", "_eagleray")
     for package in (pipelines, trainers, cluster):
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, folder / source.name, ignore=ignored)
+    # Nodes need not have the project installed: it is asked for its version and what it requires.
+    metadata = importlib.metadata.metadata(_PROJECT)
+    about = folder / f"{_PROJECT}-{metadata['Version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(str(metadata), encoding="utf-8")
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     (folder / "profile.yaml").write_text(profile_text, encoding="utf-8")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 import uuid
 
@@ -14,6 +15,16 @@ def test_no_server_is_one_line() -> None:
     with pytest.raises(UserError, match=r"no Ray job server at http://127\.0\.0\.1:1") as caught:
         client("http://127.0.0.1:1")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_the_environment_does_not_send_jobs_elsewhere(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:2")
+    with pytest.raises(UserError, match=r"at http://127\.0\.0\.1:1.*127\.0\.0\.1:1"):
+        client("http://127.0.0.1:1")
+    assert os.environ[name] == "http://127.0.0.1:2"
 
 
 @pytest.mark.ray

@@ -159,10 +159,10 @@ def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     import ray
 
     def refuse(**options: object) -> None:
-        raise ConnectionError("nobody\nthere")
+        raise ConnectionError("Version mismatch:\n    Ray: 2.9\n")
 
     monkeypatch.setattr(ray, "init", refuse)
-    message = r"no Ray cluster at 10\.0\.0\.1:6379: nobody"
+    message = r"cannot use a Ray cluster at 10\.0\.0\.1:6379: Version mismatch: Ray: 2\.9"
     with pytest.raises(UserError, match=message) as caught, connect(Profile(), "10.0.0.1:6379"):
         pass
     assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ def test_the_packed_folder_runs_by_itself(tmp_path: Path) -> None:
     )
     assert done.stdout.strip() == "small"
     assert (tmp_path / "pipelines" / "datasets" / "emoji" / "emoji-train-00000.tar").exists()
+
+
+def test_the_packed_folder_knows_the_project_where_it_is_not_installed(tmp_path: Path) -> None:
+    pack(tmp_path, small_recipe(), "workers: 1\n")
+    (found,) = metadata.distributions(name="eagleray", path=[str(tmp_path)])
+    assert found.version == metadata.version("eagleray")
+    assert found.requires == metadata.requires("eagleray")
 
 
 def test_a_relative_place_is_refused() -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray._private.state import available_resources_per_node
@@ -23,6 +23,7 @@ _LOOK = 5.0  # seconds between two looks at the cluster
 _SURE = 2  # looks in a row that must find room before a run is interrupted for it
 _FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
 _SLACK = 1e-6
+_LESS = "lower workers or min_workers in the profile"
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,29 @@ def fitting(need: Need, nodes: Sequence[Node]) -> int:
         need: What is asked for.
         nodes: What each node has.
     """
-    room = sum(
+    return _largest(need, _room(need, nodes), _cpus(nodes))
+
+
+def _room(need: Need, nodes: Sequence[Node]) -> int:
+    """Workers for which nodes have room, each whole on one of them, without their readers."""
+    return sum(
         min(int((node.get(name, 0.0) + _SLACK) / amount) for name, amount in need.worker.items())
         for node in nodes
     )
-    cpus = sum(node.get("CPU", 0.0) for node in nodes)
+
+
+def _cpus(nodes: Sequence[Node]) -> float:
+    return sum(node.get("CPU", 0.0) for node in nodes)
+
+
+def _largest(need: Need, room: int, cpus: float) -> int:
+    """The largest number, of at most ``room``, that a run may have and whose readers fit."""
     each = need.worker["CPU"] + need.reading
-    while room and room * each > cpus + _SLACK:
-        room -= 1
-    fits = [n for n in range(need.least, min(need.most, room) + 1) if need.batch % n == 0]
+    fits = [
+        n
+        for n in range(need.least, min(need.most, room) + 1)
+        if need.batch % n == 0 and n * each <= cpus + _SLACK
+    ]
     return max(fits, default=0)
 
 
@@ -108,13 +123,7 @@ def cluster_nodes() -> tuple[list[Node], list[Node]]:
 
 @contextmanager
 def demand(need: Need) -> Iterator[None]:
-    """Ask an autoscaler for room, where the number of workers may vary.
-
-    A fixed number asks for itself; a varying one asks for what there is room for.
-    """
-    if not need.varies:
-        yield
-        return
+    """Ask an autoscaler for room: an attempt starts when it is there, and could not ask before."""
     request_resources(bundles=[dict(need.worker)] * need.most)
     try:
         yield
@@ -130,7 +139,7 @@ def wait_for_workers(
 ) -> int:
     """Wait until the cluster has room, and say for how many workers.
 
-    A fixed number is not waited for: Ray does that, and has an autoscaler make room.
+    A fixed number may share its CPUs with its readers, where there are no more.
 
     Args:
         need: What is asked for.
@@ -141,24 +150,39 @@ def wait_for_workers(
     Raises:
         UserError: There was no room in time.
     """
-    if not need.varies:
-        return need.most
+    asked = need if need.varies else replace(need, reading=0.0)
     started, told = time.monotonic(), False
     while True:
         waited = time.monotonic() - started
         whole, free = look()
-        found = choose(need, whole, free, waited)
+        found = choose(asked, whole, free, waited)
         if found is not None:
             return found
         if waited > patience:
-            raise UserError(
-                f"no room for {need.least} workers of {_text(need.worker)} and their readers "
-                f"in {patience:g} s; add nodes, or lower workers or min_workers in the profile"
-            )
+            raise UserError(f"no room for {_told(need)} in {patience:g} s; add nodes, or {_LESS}")
         if not told and waited > _FREE:
-            say(f"waiting for room for {need.least} to {need.most} workers")
+            say(f"waiting for room for {_told(need)}")
             told = True
         time.sleep(1.0)
+
+
+def check_room(need: Need, nodes: Sequence[Node]) -> None:
+    """Refuse what will never fit: on nodes to which none are added.
+
+    Raises:
+        UserError: There is no room for the fewest workers.
+    """
+    if not fitting(replace(need, reading=0.0), nodes):
+        has = "; ".join(_text({name: n.get(name, 0.0) for name in need.worker}) for n in nodes)
+        raise UserError(
+            f"no room for {_told(need)} on this machine, which has {has}; {_LESS}, "
+            "or give a --cluster that has them"
+        )
+
+
+def _told(need: Need) -> str:
+    workers = f"{need.least} to {need.most}" if need.varies else f"{need.most}"
+    return f"{workers} workers of {_text(need.worker)}"
 
 
 def _text(node: Node) -> str:
@@ -207,29 +231,27 @@ class Growth:
         seen = 0
         while not self._closed.wait(self._every):
             try:
-                whole, free = self._look()
+                _, free = self._look()
             except Exception as error:  # a cluster whose head is away for a while: of any type
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 self._say(f"could not look for room for more workers: {reason}")
                 seen = 0
                 continue
-            seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
+            seen = seen + 1 if grows(self._need, self._workers, free) else 0
             if seen >= _SURE:
                 storage.write_text(self._url, f'{{"workers": {self._workers}}}')
                 return
 
 
-def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node]) -> bool:
-    """Whether more workers would fit if these left: into what is free and what they give back.
+def grows(need: Need, workers: int, free: Sequence[Node]) -> bool:
+    """Whether more workers would fit if these left: into what they give back and what is free.
+
+    What they give back holds as many again, on the nodes where they are.
 
     Args:
         need: What is asked for.
         workers: That the run has.
-        whole: What the nodes have.
-        free: What of it is free.
+        free: What is free on each node.
     """
-    taken = workers * need.worker["CPU"] + workers * need.reading
-    spare = sum(node.get("CPU", 0.0) for node in free)
-    total = spare + taken
-    more = fitting(need, whole)
-    return more > workers and more * (need.worker["CPU"] + need.reading) <= total + _SLACK
+    taken = workers * (need.worker["CPU"] + need.reading)
+    return _largest(need, workers + _room(need, free), _cpus(free) + taken) > workers

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.profile import Profile
-from cluster.workforce import Growth, Need, Node, choose, fitting, grows, wait_for_workers
+from cluster.workforce import (
+    Growth,
+    Need,
+    Node,
+    check_room,
+    choose,
+    fitting,
+    grows,
+    wait_for_workers,
+)
 from pipelines.core import ConfigError, UserError, validate
 from trainers.core.engine import EngineConfig
 
@@ -80,29 +89,40 @@ def test_an_attempt_starts_with_what_is_free_once_that_is_all_there_is(
 
 
 @pytest.mark.parametrize(
-    ("workers", "whole", "free", "expected"),
+    ("asked", "workers", "free", "expected"),
     [
-        (1, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 1.5}], True),
-        (2, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 0.0}], False),
-        (1, [{"CPU": 1.5}, {"CPU": 1.5}], [{"CPU": 0.0}, {"CPU": 0.5}], False),  # others use it
-        (2, [{"CPU": 4.5}], [{"CPU": 1.5}], False),  # three would not divide the batch
+        (need(), 1, [{"CPU": 0.0}, {"CPU": 1.5}], True),
+        (need(), 2, [{"CPU": 0.0}, {"CPU": 0.0}], False),
+        (need(), 1, [{"CPU": 0.0}, {"CPU": 0.5}], False),  # others use it
+        (need(), 2, [{"CPU": 1.5}], False),  # three would not divide the batch
+        (need(worker={"CPU": 4.0}), 1, [{"CPU": 2.5}, {"CPU": 2.5}], False),  # on no one node
+        (need(worker=GPU), 2, [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 8.0, "GPU": 2.0}], True),
+        (need(worker=GPU), 2, [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 8.0, "GPU": 0.0}], False),
     ],
 )
 def test_a_run_grows_only_into_what_is_free(
-    workers: int, whole: Sequence[Node], free: Sequence[Node], expected: bool
+    asked: Need, workers: int, free: Sequence[Node], expected: bool
 ) -> None:
-    assert grows(need(), workers, whole, free) is expected
+    assert grows(asked, workers, free) is expected
 
 
-def test_a_fixed_number_is_left_to_ray() -> None:
-    def look() -> tuple[list[Node], list[Node]]:
-        raise AssertionError("not looked at")
+def test_a_fixed_number_waits_for_room_too() -> None:
+    looks = iter([([], []), ([{"CPU": 3.0}], [{"CPU": 3.0}])])
+    assert wait_for_workers(need(3, 3, batch=63), 10.0, print, lambda: next(looks)) == 3
+    with pytest.raises(UserError, match=r"no room for 3 workers of 1 CPU in 0 s; add nodes, or"):
+        wait_for_workers(need(3, 3, batch=63), 0.0, print, lambda: ([{"CPU": 2.0}], [{"CPU": 2.0}]))
 
-    assert wait_for_workers(need(3, 3), 0.0, print, look) == 3
+
+def test_a_machine_that_will_never_hold_the_workers_is_refused() -> None:
+    check_room(need(2, 4), [{"CPU": 2.0}])
+    with pytest.raises(UserError, match=r"of 1 CPU, 1 GPU on this machine, which has 8 CPU, 0 GPU"):
+        check_room(need(4, 4, worker=GPU), [{"CPU": 8.0}])
 
 
 def test_waiting_ends_in_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"no room for 2 workers of 1 CPU .* lower workers or min"):
+    with pytest.raises(
+        UserError, match=r"no room for 2 to 4 workers of 1 CPU .* lower workers or min"
+    ):
         wait_for_workers(need(2), 0.0, print, lambda: ([], []))
 
 

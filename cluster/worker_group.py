@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from typing import Any
@@ -20,6 +21,8 @@ from pipelines.memory import kept_in_threads, shipped_jemalloc
 from pipelines.stream import NICENESS
 from trainers.worker import work
 
+_ABORT = 15.0  # seconds
+
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
     """Ray's, less actors that could do nothing here: each wakes 100 times a second.
@@ -35,6 +38,23 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
         found = super()._create_default_callbacks()
         return [callback for callback in found if not isinstance(callback, spared)]
 
+    _controller: Any = None
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leave Ctrl-C to Python: the library's handler ends the process, as if all were well.
+
+        It would also stay behind when the group is done.
+        """
+        self._controller = controller
+
+    def abort(self) -> None:
+        """End the group at once, where it has begun."""
+        if self._controller is None:
+            return
+        # The controller ends itself, too; the end of the session ends one that does not answer.
+        with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            ray.get(self._controller.abort.remote(), timeout=_ABORT)
+
 
 def train_group(config: dict[str, Any], profile: Profile, workers: int) -> None:
     """Train with a group of workers until they are done, or one of them fails.
@@ -48,7 +68,7 @@ def train_group(config: dict[str, Any], profile: Profile, workers: int) -> None:
         ray.train.TrainingFailedError: A worker failed, or the group could not be started.
     """
     with tempfile.TemporaryDirectory(prefix="eagleray-train-") as folder:
-        _Trainer(
+        trainer = _Trainer(
             work,
             train_loop_config=config,
             scaling_config=ray.train.ScalingConfig(
@@ -63,7 +83,12 @@ def train_group(config: dict[str, Any], profile: Profile, workers: int) -> None:
                 failure_config=ray.train.FailureConfig(max_preemption_failures=0),
                 worker_runtime_env={"env_vars": _environment(profile)},
             ),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except KeyboardInterrupt:
+            trainer.abort()
+            raise
 
 
 def _environment(profile: Profile) -> dict[str, str]:

@@ -13,6 +13,8 @@ import cluster.cli
 from pipelines.core import UserError
 from pipelines.shards.storage import redact
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="eagleray",
     help="Pretraining without labels, at scale.",
@@ -54,9 +56,10 @@ def main() -> None:
             raise
         print(f"eagleray: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("eagleray: stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # so far the library takes Ctrl-C
+            print("eagleray: stopped; run the same command again to go on", file=sys.stderr)
+        raise
     except Exception as error:
         if debug:
             raise

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from cluster import worker_group
@@ -30,3 +32,25 @@ def test_training_has_the_cores_first_unless_the_user_says_otherwise(
     assert "LD_PRELOAD" not in _environment(Profile(device="cuda"))
     monkeypatch.setenv(NICENESS, "5")
     assert _environment(Profile(device="cuda"))[NICENESS] == "5"
+
+
+def test_an_interrupt_ends_the_group_and_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    class Controller:
+        class abort:
+            @staticmethod
+            def remote() -> None:
+                ended.append("aborted")
+
+    def fit(trainer: _Trainer) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        trainer._register_sigint_handler(Controller())
+        assert signal.getsignal(signal.SIGINT) is handler
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker_group.ray, "get", lambda *_, **__: None)
+    monkeypatch.setattr(_Trainer, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        worker_group.train_group({}, Profile(device="cpu"), 1)
+    assert ended == ["aborted"]

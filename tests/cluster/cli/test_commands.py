@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+import typer
 
+from cluster.cli import _main
 from cluster.cli.list_ import _FAMILIES
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
@@ -65,6 +68,24 @@ def test_a_mistake_is_one_line_and_a_failing_exit(
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_main, "app", app)
+    monkeypatch.setattr(_main, "_register", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["eagleray"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        _main.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "eagleray: stopped; run the same command again to go on\n"
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -12,11 +12,9 @@ from typing import Literal, Protocol
 
 from cluster.profile import EvaluationJobs
 from pipelines.core import UserError
-from pipelines.shards import storage
-from trainers.checkpoint import name_of
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
-from trainers.requests import done, file_result, pending
+from trainers.requests import done, file_result, pending, request_url
 
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
 Status = Literal["new", "running", "succeeded", "failed"]
@@ -92,11 +90,20 @@ class EvaluationManager:
         jobs: Starts and watches jobs.
         python: The interpreter that jobs use.
         tag: Tells this start of the run from others on the same cluster.
+        outage: Seconds that an object store may be down before a job gives up.
     """
 
-    def __init__(self, run: str, limits: EvaluationJobs, jobs: Jobs, python: str, tag: str):
+    def __init__(
+        self,
+        run: str,
+        limits: EvaluationJobs,
+        jobs: Jobs,
+        python: str,
+        tag: str,
+        outage: float = 0.0,
+    ):
         self._run, self._limits, self._jobs, self._python = run, limits, jobs, python
-        self._tag = tag
+        self._tag, self._outage = tag, outage
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
         self._finishing, self._left = threading.Event(), threading.Event()
@@ -115,7 +122,7 @@ class EvaluationManager:
         return not self._thread.is_alive()
 
     def leave(self) -> None:
-        """Stop following at once; jobs that run go on, and a later start of the run finds them."""
+        """Stop following at once; where the cluster stays, jobs go on and file their results."""
         self._left.set()
         self._thread.join()
 
@@ -130,11 +137,17 @@ class EvaluationManager:
             try:
                 self.step(time.monotonic())
             except (UserError, OSError, RuntimeError) as error:
-                fault = f"evaluations: {error}"
-                self.faults += [] if fault in self.faults else [fault]
+                self._note(error)
+            except Exception as error:  # nobody foresaw it: training goes on, and the run tells
+                self._note(error)
+                return
             if last and not self.open:
                 return
             self._left.wait(1.0)
+
+    def _note(self, error: Exception) -> None:
+        fault = f"evaluations: {error or type(error).__name__}"
+        self.faults += [] if fault in self.faults else [fault]
 
     def step(self, now: float) -> None:
         """Look at every request once and act."""
@@ -146,8 +159,10 @@ class EvaluationManager:
                 self._standings[request.samples] = Standing(request.samples, status)
         for standing in list(self._standings.values()):
             if standing.status == "running":
-                status = self._jobs.status(self._name(standing))
-                self._put(standing, status)
+                try:
+                    self._put(standing, self._jobs.status(self._name(standing)))
+                except (OSError, RuntimeError) as error:  # it may answer again before time is up
+                    self._note(error)
         for action in decide(list(self._standings.values()), self._limits, now):
             self._act(action, now)
 
@@ -155,8 +170,8 @@ class EvaluationManager:
         standing = self._standings[action.samples]
         request = self._requests[action.samples]
         if action.kind == "stop":
-            self._jobs.stop(self._name(standing))
             self._put(standing, "failed")
+            self._jobs.stop(self._name(standing))
         elif action.kind == "give up":
             self._give_up(request, standing)
             self._put(standing, "succeeded")
@@ -167,7 +182,7 @@ class EvaluationManager:
     def _begin(self, begun: Standing, request: EvaluationRequest) -> None:
         try:
             self._jobs.start(self._name(begun), self._command(request))
-        except RuntimeError:
+        except (OSError, RuntimeError):
             # A cluster that just started refuses jobs for a while: that costs no try.
             self._refusals += 1
             if self._refusals % _PATIENCE == 0:
@@ -209,7 +224,7 @@ class EvaluationManager:
         return f"eagleray-evaluate-{digest}-{self._tag}-{standing.tries}"
 
     def _command(self, request: EvaluationRequest) -> str:
-        folder = storage.join(self._run, "evaluations", "requests")
-        url = storage.join(folder, f"{name_of(request.samples)}.json")
-        nice = f"--nice {self._limits.niceness}"
-        return f"{shlex.quote(self._python)} -m cluster.evaluation_worker {nice} {shlex.quote(url)}"
+        url = request_url(self._run, request.samples)
+        python, options = shlex.quote(self._python), f"--nice {self._limits.niceness}"
+        options += f" --outage {self._outage:g}"
+        return f"{python} -m cluster.evaluation_worker {options} {shlex.quote(url)}"

@@ -17,7 +17,7 @@ from trainers.core.evaluation import EvaluationRequest
 from trainers.evaluate import evaluate
 from trainers.model import load_model
 from trainers.recipe import EVALUATIONS
-from trainers.requests import done, file_result
+from trainers.requests import done, file_result, read_request
 
 
 def run_request(request: EvaluationRequest) -> list[str]:
@@ -59,10 +59,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("request", help="URL of the request file")
     parser.add_argument("--nice", type=int, default=0, help="added to the process's niceness")
+    parser.add_argument("--outage", type=float, default=0.0, help="seconds a store may be down")
     arguments = parser.parse_args()
     yield_to_training(arguments.nice)
+    storage.persist(arguments.outage)
     torch.set_num_threads(1)
-    request = EvaluationRequest.model_validate_json(storage.read_text(arguments.request))
+    request = read_request(arguments.request)
     with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs
         os.chdir(request.folder)
     broken = run_request(request)

@@ -24,6 +24,11 @@ from trainers.recipe import Recipe, differences, parse_recipe
 
 _CAPTIONS = 200_000  # more teach a tokenizer nothing new
 _TOGETHER = 4096
+# What a run leaves that never got to a commit.
+_LEFT = (
+    *(TOKENIZER, "run.json", "metrics.jsonl", "skipped.json", "views.json"),
+    *("quarantine.parquet", "clock.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Prepared:
     reader: Reader
     parameters: int
     shards: int
+
+
+def whole_url(run: str) -> str:
+    """A run's URL; of a local folder its absolute path."""
+    fs, path = storage.locate(run)
+    return str(Path(path).absolute()) if storage.is_local(fs) else run
 
 
 def claim(run: str, recipe: Recipe) -> str:
@@ -48,8 +59,7 @@ def claim(run: str, recipe: Recipe) -> str:
         ConfigError: It holds a run of another recipe.
         StorageError: It cannot be written.
     """
-    fs, path = storage.locate(run)
-    url = str(Path(path).absolute()) if storage.is_local(fs) else run
+    url = whole_url(run)
     place = storage.join(url, RECIPE)
     if storage.exists(place):
         old = parse_recipe(load_yaml(storage.read_text(place), place), place)
@@ -62,7 +72,7 @@ def claim(run: str, recipe: Recipe) -> str:
                 f"{run}: holds a run of another recipe ({changed[0]}{more}); "
                 "choose another --out, or delete it"
             )
-        for name in (TOKENIZER, "run.json", "metrics.jsonl", "skipped.json"):
+        for name in _LEFT:
             storage.remove(storage.join(url, name))
     storage.write_text(place, recipe.to_yaml())
     return url

@@ -9,26 +9,30 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from cluster.alone import alone
 from cluster.attempts import last_commit, train_to_the_end
 from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
-from cluster.prepare import Prepared, claim, prepare
+from cluster.prepare import Prepared, claim, prepare, whole_url
 from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
 from cluster.report.metrics import collapses, parse_metrics
 from cluster.session import Session, connect
+from cluster.workforce import Need, check_room, cluster_nodes
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
-from trainers.checkpoint import committed
+from trainers.checkpoint import commit_at, committed
 from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
-from trainers.requests import filed, judged
+from trainers.requests import FileSink, filed, judged, request_for, request_url
 from trainers.retention import prune
+from trainers.schedule import commits_after
 from trainers.trackers.prometheus import Prometheus
 
 Watch = Callable[[str, int], Any]
@@ -68,12 +72,27 @@ def train_run(
     Raises:
         UserError: Something the user can put right; the run keeps its commits.
     """
-    began = time.perf_counter()
     check_fit(recipe, profile)
+    with alone(whole_url(out), say):
+        return _train_alone(recipe, profile, out, command, watch, say, address)
+
+
+def _train_alone(
+    recipe: Recipe,
+    profile: Profile,
+    out: str,
+    command: str,
+    watch: Watch,
+    say: Callable[[str], None],
+    address: str | None,
+) -> Finished:
+    began = time.perf_counter()
     run = claim(out, recipe)
     facts = Facts(run, recipe, profile, command)
     say(f"connecting to {address}" if address else "starting Ray")
     with connect(profile, address, dashboard=_wants_dashboard(recipe, profile)) as session:
+        if session.mine:
+            check_room(Need.of(profile, recipe.global_batch), cluster_nodes()[0])
         say("reading the data set's index")
         started = time.perf_counter()
         prepared = prepare(run, recipe)
@@ -108,10 +127,21 @@ def _train(
         watch(run, recipe.steps * recipe.global_batch),
     ):
         train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
+        _ask_for_what_is_missing(run, recipe)
     prune(run, profile.keep)
     for samples in _collapses(run):
         facts.event(samples, "the features have collapsed: see feature_rank and feature_spread")
     return faults
+
+
+def _ask_for_what_is_missing(run: str, recipe: Recipe) -> None:
+    """Ask for evaluations of commits whose worker was ended before it could."""
+    batch = recipe.global_batch
+    for samples in committed(run) if recipe.evaluations else ():
+        due = commits_after(samples // batch, batch, recipe.commit_every, recipe.steps)
+        if due and not storage.exists(request_url(run, samples)):
+            asked = request_for(run, str(Path.cwd()), commit_at(run, samples), recipe.evaluations)
+            FileSink(run).submit(asked)
 
 
 def _wants_dashboard(recipe: Recipe, profile: Profile) -> bool:
@@ -152,7 +182,8 @@ def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     shipped = {k: environment[k] for k in ("working_dir", "py_modules") if k in environment}
     jobs = RayJobs(session.dashboard, shipped, limits.cpus, limits.gpus)
     # A cluster's machines have one image, so the interpreter is at the same place on each.
-    return EvaluationManager(run, limits, jobs, sys.executable, uuid.uuid4().hex[:6])
+    tag, outage = uuid.uuid4().hex[:6], profile.reader.outage
+    return EvaluationManager(run, limits, jobs, sys.executable, tag, outage)
 
 
 def _drain(manager: EvaluationManager, profile: Profile, run: str) -> None:

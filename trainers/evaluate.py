@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core import Config, DataError, UserError, nearest
+from pipelines.core import Config, DataError, OutageError, UserError, nearest
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
 from pipelines.decode.image import EXTENSIONS
@@ -155,14 +155,16 @@ def _read(source: WebDataset, numbers: Numbers) -> Iterator[RawSample]:
 def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
     """Run one evaluation of a loaded model.
 
-    A fault that the user can put right becomes a failed result; any other
-    error is raised, because trying again may help.
+    A fault that the user can put right becomes a failed result; any other, and a store that is
+    away, is raised, because trying again may help.
     """
     started = time.perf_counter()
     evaluation: Evaluation = EVALUATIONS.build(config)
     outcome, error = None, None
     try:
         outcome = evaluation.run(model, Loader(model.size))
+    except OutageError:
+        raise
     except UserError as fault:
         error = str(fault)
     return EvaluationResult(

@@ -27,7 +27,7 @@ from trainers.checkpoint import Place, Staged, State, latest, publish, stage
 from trainers.collapse import FeatureWatch
 from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine
-from trainers.core.evaluation import Cell, EvaluationRequest, GalleryRow
+from trainers.core.evaluation import Cell, GalleryRow
 from trainers.core.pictures import png
 from trainers.core.pictures import shown as pixels
 from trainers.core.tracker import Tracker
@@ -37,8 +37,7 @@ from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.meter import Clock
 from trainers.model import RECIPE, TOKENIZER
-from trainers.recipe import EVALUATIONS
-from trainers.requests import FileSink
+from trainers.requests import FileSink, request_for
 from trainers.retention import prune
 from trainers.trackers import TRACKERS
 
@@ -163,19 +162,15 @@ class RunHooks:
         publish(staged, self._engine.rank)
         if self._engine.rank:
             return
-        write_quarantine(quarantine_url(job.run), faults)
         if job.recipe.evaluations and judged:
-            self._sink.submit(
-                EvaluationRequest(
-                    run=job.run,
-                    folder=job.folder,
-                    checkpoint=made.url,
-                    digest=made.digest,
-                    samples=made.samples,
-                    evaluations=tuple(EVALUATIONS.dump(e) for e in job.recipe.evaluations),
-                )
-            )
+            asked = request_for(job.run, job.folder, made, job.recipe.evaluations)
+            self._sink.submit(asked)
+        write_quarantine(quarantine_url(job.run), faults)
         prune(job.run, job.keep)
+
+    def quarantine(self, faults: list[dict[str, Any]]) -> None:
+        """Keep this worker's unreadable samples where the run stops because of them."""
+        write_quarantine(quarantine_url(self._job.run), faults)
 
     def finish(self, clock: Clock) -> None:
         """See the last commit completed, and keep where the time went."""

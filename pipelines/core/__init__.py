@@ -5,7 +5,7 @@ name where they are needed: they need torch, which a reader process does not.
 """
 
 from pipelines.core.config import Config, load_yaml, nearest, validate
-from pipelines.core.errors import ConfigError, DataError, StorageError, UserError
+from pipelines.core.errors import ConfigError, DataError, OutageError, StorageError, UserError
 from pipelines.core.family import Family, Member, discover
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "Family",
     "Member",
+    "OutageError",
     "StorageError",
     "UserError",
     "discover",

@@ -15,3 +15,7 @@ class DataError(UserError):
 
 class StorageError(UserError):
     """A location that cannot be read or written: missing, full, refused."""
+
+
+class OutageError(StorageError):
+    """A store that did not answer, or not well: trying again later may help."""

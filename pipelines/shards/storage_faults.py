@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import fsspec.asyn
 
-from pipelines.core import StorageError, nearest
+from pipelines.core import OutageError, StorageError, nearest
 from pipelines.shards.storage_places import locate, timeout
 from pipelines.shards.storage_secrets import redact
 
@@ -27,6 +27,7 @@ _persistence = 0.0
 _here: ContextVar[float] = ContextVar("persistence", default=0.0)  # a new thread has the default
 PATIENCE = 256 << 20  # a listing has many pages: it may take as long as so many bytes
 _CLIENTS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
+_WEB = ("http://", "https://")  # servers that show no folder say that there is none
 _LASTING = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG,
     errno.ENOENT, errno.ENOSPC, errno.ENOSYS, errno.ENOTDIR, errno.EPERM, errno.EREMCHG,
@@ -51,6 +52,10 @@ _LASTING_NAMES = (
     "ClientAuthenticationError",
     "DefaultCredentialsError",
 )
+
+
+class RefusedError(StorageError):
+    """A location that may not be read or written; some stores say so of what is not there."""
 
 
 def code_of(error: BaseException) -> str:
@@ -147,18 +152,22 @@ def explained(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise told(url, f"does not exist; {siblings(url)}") from None
     except PermissionError:
-        raise told(url, "access refused; check permissions or credentials") from None
+        raise told(url, "access refused; check permissions or credentials", RefusedError) from None
     except OSError as error:
-        raise told(url, _reason(error)) from None
+        raise told(url, _reason(error), _kind(error)) from None
     except Exception as error:  # remote filesystems let some of their clients' own errors through
         if _client(error) not in _CLIENTS:
             raise
-        raise told(url, str(error) or type(error).__name__) from None
+        raise told(url, str(error) or type(error).__name__, _kind(error)) from None
 
 
-def told(url: str, reason: str) -> StorageError:
+def _kind(error: Exception) -> type[StorageError]:
+    return OutageError if passing(error) else StorageError
+
+
+def told(url: str, reason: str, kind: type[StorageError] = StorageError) -> StorageError:
     """An error of one line about a location, without credentials."""
-    return StorageError(redact(f"{url}: {(reason.splitlines() or [''])[0]}"))
+    return kind(redact(f"{url}: {(reason.splitlines() or [''])[0]}"))
 
 
 def _reason(error: OSError) -> str:
@@ -175,16 +184,17 @@ def _client(error: Exception) -> str:
 
 def siblings(url: str) -> str:
     """Name what is beside a missing file: the rest of an error message."""
+    unlisted = "its folder cannot be listed"
     parent, name = posixpath.split(url.rstrip("/"))
     try:
         fs, path = locate(parent or ".")
         entries = call(fs, "ls", path, detail=False, size=PATIENCE)
     except (FileNotFoundError, NotADirectoryError, StorageError):
-        return "its folder does not exist either"
+        return unlisted if url.startswith(_WEB) else "its folder does not exist either"
     except Exception as error:
         if not isinstance(error, OSError) and _client(error) not in _CLIENTS:
             raise
-        return "its folder cannot be listed"
+        return unlisted
     names = sorted(posixpath.basename(entry.rstrip("/")) for entry in entries)
     start = max(0, bisect_left(names, name) - 500)  # a folder may hold a million
     return nearest(name, names[start : start + 1000]) if names else "its folder is empty"

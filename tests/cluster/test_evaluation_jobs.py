@@ -211,3 +211,34 @@ def test_a_job_server_that_never_takes_a_job_is_given_up(tmp_path: Path) -> None
             break
     assert manager.open == 0
     assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), RuntimeError("503")])
+def test_a_job_server_that_went_away_holds_up_nothing_for_ever(
+    tmp_path: Path, error: Exception
+) -> None:
+    manager, jobs = setting(tmp_path)
+    manager.step(0.0)
+
+    def gone(*_: object) -> Status:
+        raise error
+
+    jobs.status = jobs.start = jobs.stop = gone  # type: ignore[method-assign, assignment]
+    manager.step(1.0)
+    assert manager.open == 1  # it may answer again before the job's time is up
+    assert manager.faults == [f"evaluations: {error}"]
+    for now in range(101, 1000):
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            manager.step(float(now))
+        if not manager.open:
+            break
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_what_nobody_foresaw_ends_the_thread_and_is_told(tmp_path: Path) -> None:
+    manager, _ = setting(tmp_path)
+    (url,) = (tmp_path / "evaluations" / "requests").iterdir()
+    url.write_text('{"of": "another version"}')
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    assert "validation error" in manager.faults[0]

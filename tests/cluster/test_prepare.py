@@ -43,9 +43,10 @@ def test_a_run_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) -> No
 def test_a_run_that_never_got_to_a_commit_is_taken_over(tmp_path: Path) -> None:
     claim(str(tmp_path), small_recipe())
     (tmp_path / "tokenizer.json").write_text("of other data")
+    (tmp_path / "quarantine.parquet").write_text("of other data")
     claim(str(tmp_path), small_recipe(seed=7))
     assert "seed: 7" in (tmp_path / "recipe.yaml").read_text()
-    assert not (tmp_path / "tokenizer.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
 def test_tokenizer_and_model_are_prepared(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import cluster.run
 from cluster.facts import Facts
 from cluster.profile import Profile, load_profile
+from cluster.session import Session
 from pipelines.shards import storage_faults
 from trainers.recipe import load_recipe
 
@@ -59,7 +60,9 @@ def test_a_driver_waits_out_an_outage_once_the_data_has_been_read(
         patience["train"] = storage_faults._here.get()
         raise Reached
 
-    monkeypatch.setattr(cluster.run, "connect", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(
+        cluster.run, "connect", lambda *_, **__: nullcontext(Session("", mine=False))
+    )
     monkeypatch.setattr(cluster.run, "prepare", prepare)
     monkeypatch.setattr(Facts, "prepared", lambda *_: None)
     monkeypatch.setattr(cluster.run, "train_to_the_end", train)

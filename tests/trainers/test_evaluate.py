@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.core import DataError
+from pipelines.core import DataError, OutageError
+from pipelines.shards import storage
 from pipelines.sources.synthetic import Synthetic
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
@@ -98,3 +99,18 @@ def test_a_model_of_texts_alone_is_not_asked_about_images(tmp_path: Path) -> Non
     result = evaluate(load_model(commit), commit, config)
     assert result.status == "failed"
     assert "needs a model that was trained on images" in str(result.error)
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committed_model(tmp_path / "run", small_recipe())
+    config = EVALUATIONS.parse({"kind": "zero_shot", "name": "x", "data": "x.tar"})
+
+    def away(url: str) -> None:
+        with storage.explained(url):
+            raise ConnectionResetError
+
+    monkeypatch.setattr("trainers.evaluate._open", away)
+    with pytest.raises(OutageError, match=r"^x.tar: "):
+        evaluate(load_model(commit), commit, config)

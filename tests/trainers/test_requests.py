@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
-from trainers.requests import FileSink, done, file_result, filed, pending
+from trainers.requests import FileSink, done, file_result, filed, pending, unanswered
 
 
 def request(run: str, samples: int, digest: str = "d") -> EvaluationRequest:
@@ -57,3 +57,16 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
     file_result(run, result(64, "a"))
     next((tmp_path / "evaluations").rglob("knn-a.json")).write_text("{")
     assert done(request(run, 64)) == set()
+
+
+def test_a_run_that_was_moved_keeps_its_results(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    asked = request(str(old), 64).model_copy(update={"evaluations": ({"kind": "knn"},)})
+    FileSink(str(old)).submit(asked)
+    file_result(str(old), result(64, "a"))
+    old.rename(new)
+    (found,) = pending(str(new))
+    assert found.run == str(new)
+    assert found.checkpoint == f"{new}/checkpoints/000000000064"
+    assert done(found) == {("knn", "a")}
+    assert not unanswered(str(new), 64)

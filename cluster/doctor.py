@@ -137,6 +137,7 @@ def examine(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> I
     """Make every check that needs no cluster."""
     yield from versions(machine)
     yield fit(recipe, profile)
+    yield from schedule(recipe)
     yield devices(profile, machine)
     yield from memory(profile, machine)
     yield from disk(profile, machine)
@@ -170,9 +171,17 @@ def fit(recipe: Recipe, profile: Profile) -> Finding:
     return Finding("ok", "batch", text)
 
 
+def schedule(recipe: Recipe) -> Iterator[Finding]:
+    """Whether the learning rate gets to its peak."""
+    warmup = recipe.optimizer.warmup
+    if warmup >= recipe.samples:
+        text = f"optimizer.warmup of {warmup:,} samples is not over in a run of {recipe.samples:,}"
+        yield Finding("warning", "schedule", f"{text}: the rate only rises; lower it")
+
+
 def devices(profile: Profile, machine: Machine) -> Finding:
     """Whether there are cores and GPUs for the workers."""
-    if profile.device == "cuda" and machine.gpus == 0:
+    if _elsewhere(profile, machine):
         text = "the profile trains on CUDA, and this machine has none; right on a cluster that has"
         return Finding("warning", "devices", text)
     if profile.device == "cuda" and machine.gpus < profile.workers:
@@ -186,15 +195,22 @@ def devices(profile: Profile, machine: Machine) -> Finding:
     return Finding("ok", "devices", f"{machine.cpus} cores, {machine.gpus} GPUs")
 
 
+def _elsewhere(profile: Profile, machine: Machine) -> bool:
+    """Whether the run can only be meant for another machine."""
+    return profile.device == "cuda" and machine.gpus == 0
+
+
 def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
     """Whether the object store fits the shared memory, and the machine."""
     store = object_store(profile)
     if machine.shared is not None and machine.shared < store:
+        elsewhere = _elsewhere(profile, machine)
         yield Finding(
-            "error",
+            "warning" if elsewhere else "error",
             "shared memory",
             f"{_gib(machine.shared)} free in {_SHARED}, the readers' store takes {_gib(store)}: "
-            "Ray would put it on disk; lower reader.memory, or start the container with --shm-size",
+            "Ray would put it on disk; lower reader.memory, or start the container with "
+            f"--shm-size{'; right on a cluster that has it' if elsewhere else ''}",
         )
     elif store > machine.memory // 2:
         yield Finding(
@@ -212,7 +228,7 @@ def disk(profile: Profile, machine: Machine) -> Iterator[Finding]:
     if profile.engine.offload.optimizer != "nvme":
         return
     folder = profile.engine.offload.folder
-    elsewhere = profile.device == "cuda" and machine.gpus == 0
+    elsewhere = _elsewhere(profile, machine)
     level: Level = "warning" if elsewhere else "error"
     where = "; right if workers' nodes have it" if elsewhere else ""
     if not machine.aio:

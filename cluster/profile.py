@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core import Config, ConfigError, validate
+from pipelines.core import Config, ConfigError, nearest, validate
 from pipelines.reader_config import ReaderConfig
 from trainers.core.engine import EngineConfig, check_together
 from trainers.recipe import Recipe, names_in, read_named
@@ -34,8 +34,8 @@ class EvaluationJobs(Config):
     tries: int = Field(default=2, ge=1)
     timeout: float = Field(default=600.0, gt=0)
     niceness: int = Field(default=10, ge=0, le=19)
-    cpus: float = 0.0
-    gpus: float = 0.0
+    cpus: float = Field(default=0.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
 
 
 class Profile(Config):
@@ -66,7 +66,7 @@ class Profile(Config):
     min_workers: int | None = Field(default=None, ge=1)
     wait_for_workers: float = Field(default=1800.0, gt=0)
     device: Literal["cpu", "cuda"] = "cpu"
-    cpus_per_worker: float = 1.0
+    cpus_per_worker: float = Field(default=1.0, gt=0)
     engine: EngineConfig = EngineConfig()
     reader: ReaderConfig = ReaderConfig()
     augment: Literal["worker", "readers"] = "worker"
@@ -105,9 +105,13 @@ def check_fit(recipe: Recipe, profile: Profile) -> None:
 
     Raises:
         ConfigError: The worker count does not divide the global batch, or the parts a worker's
-            share, or the optimizer does not work under the ZeRO stage.
+            share, or the optimizer does not work under the ZeRO stage, or no evaluation tells
+            which commit is the best.
     """
     check_together(recipe.optimizer, profile.engine)
+    best, judges = profile.keep.best, [f"{kind}/{name}" for kind, name in recipe.judges]
+    if best is not None and best not in judges:
+        raise ConfigError(f"keep.best: no evaluation is called '{best}'; {nearest(best, judges)}")
     batch, workers = recipe.global_batch, profile.workers
     if batch % workers:
         raise ConfigError(

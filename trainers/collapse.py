@@ -139,7 +139,7 @@ class FeatureWatch:
         if why and config.stop:
             raise Collapsed(
                 f"{why} at step {step}; lower optimizer.learning_rate, or change the objective's "
-                "settings, and run again: it goes on from the last commit"
+                "settings, and begin anew in another --out"
             )
         return {**found, "collapsed": float(bool(why))}
 

@@ -60,6 +60,10 @@ class Hooks(Protocol):
         """Look at the features after a step; returns further metrics, or nothing."""
         ...
 
+    def quarantine(self, faults: list[dict[str, Any]]) -> None:
+        """Keep unreadable samples that stop the run."""
+        ...
+
     def leaves(self) -> bool:
         """Whether all workers leave after this step; called after every one."""
         ...
@@ -114,7 +118,12 @@ def train(
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
-            meter.check_quarantine(samples // engine.world_size, plan.quarantine_limit)
+            seen = (samples - done * batch_size) // engine.world_size
+            try:
+                meter.check_quarantine(seen, plan.quarantine_limit)
+            except DataError:
+                hooks.quarantine(meter.faults)
+                raise
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
         if due or leaves:

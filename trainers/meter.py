@@ -181,8 +181,8 @@ class Meter:
             if not torch.isfinite(row).all():
                 raise NotFinite(
                     f"the loss is not finite at {step * self._batch} samples; lower "
-                    "optimizer.learning_rate or raise optimizer.warmup, then run again: "
-                    "it goes on from the last commit",
+                    "optimizer.learning_rate or raise optimizer.warmup, and begin anew in "
+                    "another --out",
                     step,
                 )
         return dict(zip(names, rows.T, strict=True))
@@ -191,7 +191,7 @@ class Meter:
         """Compare this worker's unreadable samples with what is allowed.
 
         Args:
-            seen: Samples that this worker has seen.
+            seen: Samples that this worker has seen since it started, as its faults are.
             limit: Share of them that may be unreadable.
 
         Raises:

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator
 from torch import Tensor
 
 from trainers.core.evaluation import Encoders
 from trainers.neighbours import finite
-
-
-def _one_place(template: str) -> str:
-    if template.count("{}") != 1:
-        raise ValueError(f"'{template}' needs one {{}}, where the caption goes")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_one_place)]
-"""A text with one ``{}``, where the caption goes; all else in it stands for itself."""
 
 
 def embed_captions(model: Encoders, captions: Sequence[str], templates: Sequence[str]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -48,7 +49,7 @@ class Recipe(Config):
     """
 
     name: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63)
     data: DataConfig
     tokenizer: TokenizerConfig | None = None
     objective: Annotated[Config, OBJECTIVES]
@@ -64,11 +65,16 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:
-        keys = [(EVALUATIONS.kind_of(e), getattr(e, "name", "")) for e in self.evaluations]
+        keys = self.judges
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice:
             raise ValueError(f"evaluations: two are called {twice[0]} {twice[1]}; rename one")
         return self
+
+    @property
+    def judges(self) -> list[tuple[str, str]]:
+        """Kind and name of each evaluation."""
+        return [(EVALUATIONS.kind_of(e), str(getattr(e, "name", ""))) for e in self.evaluations]
 
     @property
     def steps(self) -> int:
@@ -148,7 +154,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
     Raises:
         ConfigError: Not ``path=value``, or the path runs through a value.
     """
-    result: dict[str, Any] = json.loads(json.dumps(data))
+    result = copy.deepcopy(dict(data))
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals or not path:
@@ -159,12 +165,20 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             place = _step(place, part, assignment, create=True)
         if isinstance(place, list):
             _step(place, last, assignment, create=False)
-            place[int(last)] = yaml.safe_load(value)
+            place[int(last)] = _value(value)
         elif isinstance(place, dict):
-            place[last] = yaml.safe_load(value)
+            place[last] = _value(value)
         else:
             raise ConfigError(f"--set {assignment}: '{parents[-1]}' holds a value, not keys")
     return result
+
+
+def _value(text: str) -> Any:
+    """What a value says in YAML; what is none, such as ``*.tar``, stands for itself."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _step(place: Any, part: str, assignment: str, create: bool) -> Any:

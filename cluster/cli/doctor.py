@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
@@ -54,7 +55,7 @@ def command(
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
             colour = _COLOURS[finding.level]
-            table.add_row(f"[{colour}]{finding.level}[/]", finding.check, finding.text)
+            table.add_row(f"[{colour}]{finding.level}[/]", finding.check, escape(finding.text))
         Console().print(table)
     wrong = [finding for finding in findings if finding.level == "error"]
     if wrong:

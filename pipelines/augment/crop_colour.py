@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pipelines import core
@@ -37,7 +38,7 @@ class CropColour:
         """
 
         area: tuple[float, float] = (0.3, 1.0)
-        aspect: float = 4 / 3
+        aspect: float = Field(default=4 / 3, gt=0)
         flip: float = 0.5
         jitter: float = 0.8
         brightness: float = 0.4

@@ -27,7 +27,7 @@ class Weighted(core.Config):
     """
 
     source: Annotated[core.Config, _SOURCES]
-    weight: float = Field(gt=0)
+    weight: float = Field(gt=0, allow_inf_nan=False)
 
     @field_validator("source")
     @classmethod

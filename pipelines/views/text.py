@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from pipelines.core.randomness import uniform
@@ -16,6 +17,16 @@ from pipelines.views.upload import upload
 from pipelines.views.view import View
 
 _STREAM = 1024
+
+
+def _one_place(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"'{template}' needs one {{}}, where the caption goes")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_place)]
+"""A text with one ``{}``, where the caption goes; all else in it stands for itself."""
 
 
 class TextView(View):
@@ -31,7 +42,7 @@ class TextView(View):
     """
 
     field: str = "caption"
-    templates: tuple[str, ...] = ("{}",)
+    templates: Annotated[tuple[Template, ...], Field(min_length=1)] = ("{}",)
     extras: str | None = None
     extras_probability: float = 0.0
     piece: Literal["beginning", "random"] = "beginning"

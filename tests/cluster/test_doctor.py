@@ -23,6 +23,7 @@ from cluster.doctor import (
     look_at_evaluations,
     look_at_machine,
     memory,
+    schedule,
     skew,
     versions,
     writable,
@@ -78,6 +79,12 @@ def test_parts_must_divide_a_workers_share() -> None:
     assert fit(small_recipe(), profile(workers=2, engine={"accumulate": 3})).level == "error"
 
 
+@pytest.mark.parametrize(("warmup", "levels"), [(0, []), (63, []), (64, ["warning"])])
+def test_a_warm_up_longer_than_the_run(warmup: int, levels: list[str]) -> None:
+    recipe = small_recipe(samples=64, optimizer={"warmup": warmup})
+    assert [finding.level for finding in schedule(recipe)] == levels
+
+
 @pytest.mark.parametrize(
     ("asked", "here", "level"),
     [
@@ -93,16 +100,18 @@ def test_devices(asked: dict[str, object], here: dict[str, object], level: str) 
 
 
 @pytest.mark.parametrize(
-    ("here", "level", "check"),
+    ("device", "here", "level", "check"),
     [
-        ({}, "ok", "memory"),
-        ({"shared": GIB // 4}, "error", "shared memory"),
-        ({"shared": None}, "ok", "memory"),
-        ({"memory": GIB // 2}, "warning", "memory"),
+        ("cpu", {}, "ok", "memory"),
+        ("cpu", {"shared": GIB // 4}, "error", "shared memory"),
+        ("cuda", {"shared": GIB // 4}, "warning", "shared memory"),  # a machine without a GPU
+        ("cuda", {"shared": GIB // 4, "gpus": 1}, "error", "shared memory"),
+        ("cpu", {"shared": None}, "ok", "memory"),
+        ("cpu", {"memory": GIB // 2}, "warning", "memory"),
     ],
 )
-def test_memory(here: dict[str, object], level: str, check: str) -> None:
-    (finding,) = memory(profile(), machine(**here))
+def test_memory(device: str, here: dict[str, object], level: str, check: str) -> None:
+    (finding,) = memory(profile(device=device), machine(**here))
     assert (finding.level, finding.check) == (level, check)
 
 

@@ -19,6 +19,7 @@ def test_every_shipped_profile_is_valid(name: str) -> None:
         ("worker=3", "did you mean 'workers'"),
         ("engine.zero_stage=4", "engine.zero_stage"),
         ("evaluations.at_one=1", "did you mean 'at_once'"),
+        ("cpus_per_worker=0", "greater than 0"),
         ("workers=0", "greater than or equal to 1"),
     ],
 )
@@ -50,6 +51,14 @@ def test_parts_must_divide_a_workers_share() -> None:
         check_fit(recipe, load_profile("laptop", ("workers=2", "engine.accumulate=3")))
     with pytest.raises(ConfigError, match=r"a worker's 8 .* set it to 8, or"):
         check_fit(recipe, load_profile("laptop", ("workers=2", "engine.accumulate=16")))
+
+
+def test_what_tells_the_best_commit_must_be_evaluated() -> None:
+    evaluation = {"kind": "zero_shot", "name": "emoji", "data": "x.tar"}
+    recipe = small_recipe(evaluations=[evaluation])
+    check_fit(recipe, load_profile("laptop", ("keep.best=zero_shot/emoji",)))
+    with pytest.raises(ConfigError, match=r"called 'zero_shot/emojis'; did you mean 'zero_shot/e"):
+        check_fit(recipe, load_profile("laptop", ("keep.best=zero_shot/emojis",)))
 
 
 def test_an_optimizer_must_work_under_the_stage() -> None:

@@ -114,6 +114,8 @@ def test_one_worker_two_workers_and_a_plain_loop_have_one_loss_curve(
         def look(self, *_: object) -> dict[str, float]:
             return {}
 
+        def quarantine(self, *_: object) -> None: ...
+
         def leaves(self) -> bool:
             return False
 

@@ -50,12 +50,16 @@ class Recorder:
         self.lines: list[tuple[int, dict[str, float]]] = []
         self.commits: list[int] = []
         self.faults: list[dict[str, Any]] = []
+        self.quarantined: list[dict[str, Any]] = []
 
     def first(self, table: pa.Table, batch: Batch) -> None:
         self.firsts += 1
 
     def log(self, metrics: dict[str, float], samples: int) -> None:
         self.lines.append((samples, metrics))
+
+    def quarantine(self, faults: list[dict[str, Any]]) -> None:
+        self.quarantined = list(faults)
 
     def look(self, step: int, batch: Batch) -> dict[str, float]:
         return {"rank": float(step)} if step % 4 == 0 else {}
@@ -95,8 +99,9 @@ def run(
     done: int = 0,
     clock: Clock | None = None,
     leaves_after: int | None = None,
+    recorder: Recorder | None = None,
 ) -> tuple[Recorder, Clock]:
-    recorder = Recorder(leaves_after)
+    recorder = recorder or Recorder(leaves_after)
     optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
     engine = TorchEngine(objective, optimizer, torch.device("cpu"))
     return recorder, train(engine, source, build, a_plan, optimizer, recorder, done, clock)
@@ -233,8 +238,10 @@ FAULT = '[{"shard": "a.tar", "key": "k", "reason": "broken"}]'
 
 
 def test_unreadable_samples_over_the_limit_stop_the_run() -> None:
+    recorder = Recorder()
     with pytest.raises(DataError, match=r"over data.quarantine_limit 0.01; first k in a.tar"):
-        run(Line(), tables(0, 60, FAULT), plan(60))
+        run(Line(), tables(0, 60, FAULT), plan(60), recorder=recorder)
+    assert recorder.quarantined[0] == {"shard": "a.tar", "key": "k", "reason": "broken"}
 
 
 def test_unreadable_samples_under_the_limit_are_counted() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from trainers.prompts import Template, embed_captions
+from pipelines.views.text import Template
+from trainers.prompts import embed_captions
 
 
 class Recorder:

@@ -40,6 +40,10 @@ def test_written_out_and_read_again_it_is_the_same() -> None:
         ("objective.image.widht=[3]", r"objective.image.widht: unknown key; .*widths"),
         ("objective.kind=clop", r"objective.kind: unknown kind 'clop'; did you mean 'clip'\?"),
         ("data.source.kind=webdatset", r"data.source.kind: .*did you mean 'webdataset'\?"),
+        ("seed=9223372036854775808", "seed: .*less than"),
+        ("data.source.url=[{a}-*.tar", "data.source.url"),  # no YAML: it stands for itself
+        ("objective.caption.templates=[a photo]", r"'a photo' needs one \{\}, where the caption"),
+        ("objective.caption.templates=[]", "objective.caption.templates"),
         ("samples=0", r"samples: .*greater than or equal to 1"),
         ("optimizer.learning_rate=fast", r"optimizer.learning_rate: .*number"),
         ("data.decode.sice=3", r"data.decode.sice: unknown key; did you mean 'size'\?"),
@@ -100,3 +104,8 @@ def test_two_evaluations_of_one_name_are_refused() -> None:
     twice = [{"kind": "zero_shot", "name": "a", "data": "x.tar"}] * 2
     with pytest.raises(ConfigError, match="two are called zero_shot a"):
         small_recipe(evaluations=twice)
+
+
+@pytest.mark.parametrize("value", ["*.tar", "{a,b}-{00..09}.tar", "@x", "a: b: c"])
+def test_an_override_that_is_no_yaml_stands_for_itself(value: str) -> None:
+    assert override({}, [f"data.source.url={value}"]) == {"data": {"source": {"url": value}}}

@@ -73,6 +73,10 @@ class EngineConfig(Config):
         return self
 
 
+Moment = Annotated[float, Field(ge=0, lt=1)]
+"""What is left after a step of a moving average."""
+
+
 class OptimizerConfig(Config):
     """Optimizer, learning rates and the average of weights; warm-up and cosine decay.
 
@@ -99,16 +103,16 @@ class OptimizerConfig(Config):
     """
 
     kind: Literal["adamw", "lamb", "muon"] = "adamw"
-    learning_rate: float = 1e-3
-    final_rate: float = 0.0
-    warmup: int = 0
-    weight_decay: float = 0.05
+    learning_rate: float = Field(default=1e-3, ge=0)
+    final_rate: float = Field(default=0.0, ge=0)
+    warmup: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     no_decay: tuple[str, ...] = ()
     rates: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Moment, Moment] = (0.9, 0.98)
     momentum: float = Field(default=0.95, ge=0, lt=1)
-    eps: float = 1e-8
-    clip: float = 1.0
+    eps: float = Field(default=1e-8, gt=0)
+    clip: float = Field(default=1.0, ge=0)
     ema: float | None = Field(default=None, ge=0, lt=1)
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pipelines import core
 from pipelines.shards.url import Url
+from pipelines.views.text import Template
 from trainers.core.evaluation import Cell, Encoders, EvaluationData, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, names_row, picture, pictures_row
 from trainers.labels import Name, distinct, encode, filled, hash_order
 from trainers.neighbours import top_k
-from trainers.prompts import Template, embed_captions
+from trainers.prompts import embed_captions
 from trainers.statistics import bootstrap_interval, share
 
 _RANKS = (1, 5, 10)

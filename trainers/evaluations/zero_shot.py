@@ -9,11 +9,12 @@ from torch import Tensor
 
 from pipelines import core
 from pipelines.shards.url import Url
+from pipelines.views.text import Template
 from trainers.core.evaluation import Encoders, EvaluationData, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, choose, names_row, picture
 from trainers.labels import Name, distinct, encode, filled
 from trainers.neighbours import top_k
-from trainers.prompts import Template, embed_captions
+from trainers.prompts import embed_captions
 from trainers.statistics import bootstrap_interval, share
 
 

@@ -37,7 +37,11 @@ def test_an_optimizer_that_needs_whole_tensors_is_refused_where_they_are_split(
 
 
 @pytest.mark.parametrize(
-    "data", [{"ema": 1.0}, {"ema": -0.1}, {"rates": {"a": -1.0}}, {"kind": "sgd"}, {"momentum": 1}]
+    "data",
+    [
+        *({"ema": 1.0}, {"ema": -0.1}, {"rates": {"a": -1.0}}, {"kind": "sgd"}, {"momentum": 1}),
+        *({"clip": -1}, {"betas": [0.9, 1.0]}, {"eps": 0}, {"learning_rate": -1}, {"warmup": -1}),
+    ],
 )
 def test_values_out_of_range_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(data))):

@@ -206,6 +206,16 @@ def stage(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> S
     return Staged(made, manifest, parts, folder)
 
 
+def sweep(run: str) -> None:
+    """Remove what workers staged and were ended before they could move it into the run.
+
+    Worker 0 calls it before any of its attempt's stages.
+    """
+    staging = _staging_of(storage.join(run, "checkpoints", name_of(0)))
+    if staging is not None:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def publish(staged: Staged, rank: int, patience: float = 3600.0) -> None:
     """Move this worker's part into the run; worker 0 then waits for the others', and completes it.
 
@@ -262,7 +272,7 @@ def _nothing_lost() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise StorageError(f"{error}; nothing is lost up to the last commit") from None
+        raise type(error)(f"{error}; nothing is lost up to the last commit") from None
 
 
 def _write_part(folder: Path, engine: Engine, state: State, texts: Mapping[str, str]) -> Files:
@@ -285,13 +295,17 @@ def _entry(path: Path) -> dict[str, str | int]:
 
 
 def _staging(url: str) -> str | None:
-    """Beside a local run, so that a full disk is met here and a rename suffices."""
-    fs, path = storage.locate(url)
-    if not storage.is_local(fs):
+    staging = _staging_of(url)
+    if staging is None:
         return None
-    staging = Path(path).parent / ".staging"
     staging.mkdir(parents=True, exist_ok=True)
     return str(staging)
+
+
+def _staging_of(url: str) -> Path | None:
+    """Beside a local run, so that a full disk is met here and a rename suffices."""
+    fs, path = storage.locate(url)
+    return Path(path).parent / ".staging" if storage.is_local(fs) else None
 
 
 def _save_engine(engine: Engine, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.core.batch import Batch
+from trainers.core.collective import gather_objects
 from trainers.core.objective import Objective
 
-_COUNTED = 8  # samples: enough for losses that compare samples, few enough for any memory
+_COUNTED = 8  # samples: enough for losses that compare samples
+_log = logging.getLogger(__name__)
 
 
 def flops_per_sample(objective: Objective, batch: Batch) -> float:
@@ -130,7 +133,8 @@ class Effort:
 
     def __init__(self, objective: Objective, device: torch.device, precision: str, workers: int):
         self._copy: Objective | None = None
-        if _fits(objective, device):
+        # Alike on all workers, whatever their GPUs: in the loss they wait for each other.
+        if all(gather_objects(_fits(objective, device))):
             self._copy = copy.deepcopy(objective)
         self._device, self._precision, self._workers = device, precision, workers
         self._flops = 0.0
@@ -139,9 +143,13 @@ class Effort:
         """Count a sample's operations; every worker calls it, with its first batch."""
         if self._copy is None:
             return
-        self._flops = _count(self._copy.to(self._device), batch)
+        try:
+            self._flops = _count(self._copy.to(self._device), batch)
+        except torch.OutOfMemoryError:  # counted in full precision, with plain attention
+            _log.warning("a step's operations are not counted: there is no memory for it")
         self._copy = None
         if self._device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def rates(self, samples_per_second: float) -> dict[str, float]:

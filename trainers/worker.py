@@ -22,7 +22,7 @@ from pipelines.reader import Reader, Share
 from pipelines.shards import storage
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
-from trainers.checkpoint import Commit, latest
+from trainers.checkpoint import Commit, latest, sweep
 from trainers.core.engine import Engine
 from trainers.core.objective import Objective
 from trainers.deepspeed_engine import DeepSpeedEngine
@@ -54,6 +54,8 @@ def work(config: dict[str, Any]) -> None:
         keep_freed_memory()
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
 
+    if rank == 0:
+        sweep(job.run)
     found = latest(job.run)
     done = found.samples // recipe.global_batch if found else 0
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)

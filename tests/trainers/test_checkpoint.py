@@ -26,6 +26,7 @@ from trainers.checkpoint import (
     open_commit,
     publish,
     stage,
+    sweep,
 )
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import Surroundings
@@ -225,3 +226,14 @@ def test_a_part_that_never_comes_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError, match="part of the checkpoint never came"):
         publish(lonely, 0, patience=0.05)
     assert committed(str(tmp_path)) == []
+
+
+def test_what_killed_workers_staged_is_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, 64, engine(0))
+    _of_two(tmp_path, 128, monkeypatch)  # and never published
+    sweep(str(tmp_path))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000064"]
+    sweep(str(tmp_path / "new"))
+    sweep("memory://elsewhere")

@@ -8,6 +8,7 @@ from torch import nn
 
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
+from trainers import flops
 from trainers.core.objective import LossOutput, Objective
 from trainers.flops import Effort, flops_per_sample, peak, utilisation
 from trainers.objectives import OBJECTIVES
@@ -129,5 +130,26 @@ def test_what_would_not_fit_beside_training_is_not_counted(monkeypatch: pytest.M
     small = SimpleNamespace(total_memory=8 * 4 * 220 - 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: small)
     effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cuda", 0), "fp32", workers=1)
+    effort.count(batch_of(torch.rand(4, 10)))
+    assert effort.rates(5.0) == {}
+
+
+def test_where_there_is_no_memory_to_count_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> float:
+        raise torch.OutOfMemoryError
+
+    effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cpu"), "fp32", workers=1)
+    monkeypatch.setattr(flops, "_count", full)
+    effort.count(batch_of(torch.rand(4, 10)))
+    assert effort.rates(5.0) == {}
+
+
+def test_nothing_is_counted_where_it_does_not_fit_on_every_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flops, "gather_objects", lambda fits: [fits, False])
+    effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cpu"), "fp32", workers=2)
     effort.count(batch_of(torch.rand(4, 10)))
     assert effort.rates(5.0) == {}

@@ -37,7 +37,7 @@ class ReaderConfig(Config):
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
         patience: Seconds that a reader may work on one batch before it counts as
-            stalled and is replaced.
+            stalled and is replaced; at least twice ``outage``.
         outage: Seconds that an object store may be down before reading gives up.
     """
 
@@ -53,9 +53,17 @@ class ReaderConfig(Config):
     outage: float = Field(default=120.0, ge=0)
 
     @property
+    def stalled(self) -> float:
+        """Seconds after which a reader of one batch is replaced.
+
+        Not one that waits for a store: tries without an answer take as long as the pauses.
+        """
+        return max(self.patience, 2 * self.outage)
+
+    @property
     def deadline(self) -> float:
         """Seconds without a batch after which replacing readers has not helped."""
-        return 4 * self.patience
+        return 4 * self.stalled
 
     @property
     def small(self) -> int:

@@ -99,9 +99,11 @@ def _read(
     while True:
         # Ends the process even where the library that hangs holds the interpreter's lock;
         # the stack goes to the log, and the task starts again in another process.
-        faulthandler.dump_traceback_later(config.patience, exit=True, file=2)
-        table = next(tables, _END)
-        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(config.stalled, exit=True, file=2)
+        try:
+            table = next(tables, _END)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         if table is _END:
             return
         if table is not None:

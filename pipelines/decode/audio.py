@@ -96,14 +96,15 @@ def decode_window(
     return start
 
 
-def wav_window(wav: Wav, config: AudioConfig, key: int, out: Samples) -> float:
+def wav_window(wav: Wav, config: AudioConfig, key: int, start: float | None, out: Samples) -> float:
     """Take a window of a whole file, as ``decode_window`` does.
 
     Returns:
         Where it begins, in seconds.
     """
-    room = max(0.0, len(wav) / wav.rate - config.seconds)
-    start = room * share(config.sampling, key, _STREAM)
+    if start is None:
+        room = max(0.0, len(wav) / wav.rate - config.seconds)
+        start = room * share(config.sampling, key, _STREAM)
     line = _Line(wav.rate, start, config)
     line.add_wav(wav)
     out[:] = line.resampled()

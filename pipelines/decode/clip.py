@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.decode import audio, video
 from pipelines.decode.audio import AudioConfig, audio_stream, decode_window, wav_window
 from pipelines.decode.errors import SampleError, reading
-from pipelines.decode.media import opened
+from pipelines.decode.media import beginning, opened
 from pipelines.decode.video import VideoConfig, decode_clip
 from pipelines.decode.wav import parse
 
@@ -43,8 +43,9 @@ def decode_video_audio(
 ) -> None:
     """Decode a clip, a window of sound, or both.
 
-    Sound comes from an audio member, or else from the video's track, whose
-    window begins with the clip's first frame; a video without a track is silent.
+    Sound comes from an audio member, or else from the video's track; a video without a track is
+    silent. Beside a clip its window begins with the clip's first frame: a member begins when the
+    film does.
 
     Args:
         members: Bytes by extension.
@@ -58,6 +59,7 @@ def decode_video_audio(
     """
     film = find(members, video.EXTENSIONS)
     sound = find(members, audio.EXTENSIONS)
+    within: float | None = None
     if clip is not None:
         if film is None:
             raise SampleError(f"no video member, has {', '.join(sorted(members)) or 'none'}")
@@ -66,9 +68,10 @@ def decode_video_audio(
             rows["video.audio"][0] = audio_stream(container) is not None
             if window is not None and sound is None:
                 _sound(container, window, key, start, rows)
+            within = max(0.0, start - beginning(container.streams.video[0]))
     if window is not None and sound is not None:
         with reading("audio"):
-            _sound_alone(sound, window, key, rows)
+            _sound_alone(sound, window, key, within, rows)
     elif window is not None and clip is None:
         if film is None:
             raise SampleError(f"no audio member, has {', '.join(sorted(members)) or 'none'}")
@@ -81,15 +84,18 @@ def find(members: Mapping[str, bytes], extensions: tuple[str, ...]) -> bytes | N
     return next((members[name] for name in extensions if name in members), None)
 
 
-def _sound_alone(data: bytes, window: AudioConfig, key: int, rows: Rows) -> None:
+def _sound_alone(
+    data: bytes, window: AudioConfig, key: int, within: float | None, rows: Rows
+) -> None:
     if (wav := parse(data)) is not None:
-        rows["audio.start"][0] = wav_window(wav, window, key, rows["audio"])
+        rows["audio.start"][0] = wav_window(wav, window, key, within, rows["audio"])
         rows["audio.present"][0] = True
         return
     with opened(data) as container:
-        if audio_stream(container) is None:
+        if (track := audio_stream(container)) is None:
             raise SampleError("no audio track")
-        _sound(container, window, key, None, rows)
+        start = None if within is None else beginning(track) + within
+        _sound(container, window, key, start, rows)
 
 
 def _sound(container: Any, window: AudioConfig, key: int, start: float | None, rows: Rows) -> None:

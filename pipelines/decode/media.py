@@ -70,8 +70,7 @@ def interval(container: InputContainer, stream: Stream) -> tuple[float, float]:
     """
     if not stream.time_base:
         raise SampleError("a stream without a clock")
-    unit = float(stream.time_base)
-    start = (stream.start_time or 0) * unit
+    unit, start = float(stream.time_base), beginning(stream)
     told = container.format.name != SPARSE
     if told and stream.duration and stream.duration > 0:
         end = start + stream.duration * unit
@@ -81,6 +80,11 @@ def interval(container: InputContainer, stream: Stream) -> tuple[float, float]:
         timed = (packet for packet in packets(container, stream) if packet.pts is not None)
         end = max(((p.pts + (p.duration or 0)) * unit for p in timed), default=start)
     return start, max(start, end)
+
+
+def beginning(stream: Stream) -> float:
+    """Where a stream begins, in seconds of its own clock."""
+    return (stream.start_time or 0) * float(stream.time_base or 0)
 
 
 def check_decoder(stream: Stream) -> None:

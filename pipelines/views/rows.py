@@ -18,7 +18,8 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.tables import array
 from pipelines.views.upload import upload
 
-_CHOICE = 2048  # stream of the numbers that choose among several captions
+# Stream of the numbers that choose among several captions, after those of views and decoders.
+_CHOICE = 4097
 
 
 @fused

@@ -94,7 +94,7 @@ def test_readers_that_are_lost_change_nothing(tmp_path, fate, times, samples, ba
     source = reader(with_tokens(tmp_path, times), fate, samples)
     share = Share(BATCH, 0, 1, 0, samples // BATCH)
     spread = {"batches_per_task": batches, "samples_per_task": 1, "tasks_ahead": 2}
-    config = ReaderConfig(**spread, patience=3.0)
+    config = ReaderConfig(**spread, patience=3.0, outage=0.0)
     found = delivered(stream(ray.put(source), share, config))
     assert not list(tmp_path.iterdir())  # every token cost a reader its life
     assert found == delivered(stream_here(source, share, config))

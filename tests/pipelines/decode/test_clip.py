@@ -74,6 +74,7 @@ def test_an_audio_member_goes_before_the_track_of_a_video(film, sound, noise):
     other = 0.2 * np.sin(np.arange(4 * RATE) / 5).astype(np.float32)
     members = {"mp4": film(TIMES, samples=noise(4.0, RATE)), "wav": sound(other)}
     rows = decode(members)
+    assert rows["audio.start"][0] == rows["video.times"][0]  # beside the clip, as the track is
     place = round(float(rows["audio.start"][0]) * RATE)
     assert rows["audio"] == pytest.approx(other[place : place + WINDOW.samples], abs=1e-4)
     assert rows["audio.present"].tolist() == [1]

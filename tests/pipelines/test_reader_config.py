@@ -67,3 +67,12 @@ def test_memory_that_left_cores_idle_is_too_little(tasks, memory, enough):
 def test_a_spread_that_cannot_work_is_refused(options):
     with pytest.raises(ValidationError):
         ReaderConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("patience", "outage", "stalled"), [(300, 120, 300), (300, 3600, 7200), (3, 0, 3)]
+)
+def test_a_reader_that_waits_for_a_store_is_not_replaced(patience, outage, stalled):
+    config = ReaderConfig(patience=patience, outage=outage)
+    assert config.stalled == stalled
+    assert config.deadline == 4 * stalled

@@ -48,6 +48,12 @@ class Facts:
         self._facts["events"].append({"at": _now(), "samples": samples, "text": text})
         self.write()
 
+    def once(self, samples: int, text: str) -> None:
+        """Note something that happened, if no earlier start of the run has."""
+        noted = ((event["samples"], event["text"]) for event in self._facts["events"])
+        if (samples, text) not in noted:
+            self.event(samples, text)
+
     def prepared(self, prepared: Prepared, recipe: Recipe) -> None:
         """Note the data set and the size of the model."""
         url = getattr(recipe.data.source, "url", None)

@@ -113,11 +113,13 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
             found["parameters"], found["average"] = found["parameters"] - own, 0
     found["gradients"] = gradients
     bytes_ = {name: _WORD * count for name, count in found.items()}
-    return bytes_ | {"bucket": _bucket(trained, engine, device)}
+    return bytes_ | {"bucket": _bucket(trained, engine, workers, device)}
 
 
-def _bucket(trained: int, engine: EngineConfig, device: str) -> int:
+def _bucket(trained: int, engine: EngineConfig, workers: int, device: str) -> int:
     """Bytes of the buffer in which gradients travel; one of each format under autocast."""
+    if engine.zero_stage == 0 and workers == 1:  # they stay where they are
+        return 0
     if engine.zero_stage == 0 or device == "cpu":
         return _WORD * min(trained, _BUCKET)
     low = 0 if engine.precision == "fp32" else (2 if engine.zero_stage == 3 else _WORD)

@@ -27,7 +27,7 @@ _TOGETHER = 4096
 # What a run leaves that never got to a commit.
 _LEFT = (
     *(TOKENIZER, "run.json", "metrics.jsonl", "skipped.json", "views.json"),
-    *("quarantine.parquet", "clock.json"),
+    *("quarantine.parquet", "clock.json", "mlflow.json"),
 )
 
 

@@ -130,7 +130,7 @@ def _train(
         _ask_for_what_is_missing(run, recipe)
     prune(run, profile.keep)
     for samples in _collapses(run):
-        facts.event(samples, "the features have collapsed: see feature_rank and feature_spread")
+        facts.once(samples, "the features have collapsed: see feature_rank and feature_spread")
     return faults
 
 

@@ -32,6 +32,10 @@ class Skipped(Config):
         """Their steps."""
         return tuple(window.step for window in self.windows)
 
+    def before(self, samples: int) -> int:
+        """How many of a run's first samples are in them."""
+        return sum(max(0, min(window.stop, samples) - window.start) for window in self.windows)
+
     def and_step(self, step: int, batch: int) -> Skipped:
         """These and one more, of ``batch`` samples."""
         window = Window(step=step, start=(step - 1) * batch, stop=step * batch)

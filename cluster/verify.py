@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from cluster.skipped import read_skipped
 from pipelines.ahead import Ahead
 from pipelines.core import Config, ConfigError, DataError, validate
 from pipelines.core.config import load_yaml
@@ -146,7 +147,7 @@ def verify_run(run: str, note: Callable[[str], object]) -> dict[str, Any]:
         note: Called with every delivered key, in order.
 
     Returns:
-        The audit.
+        The audit, with the samples of batches that made no update: their loss was not finite.
 
     Raises:
         UserError: The run has no commit or no ledger, or its data set changed.
@@ -163,7 +164,13 @@ def verify_run(run: str, note: Callable[[str], object]) -> dict[str, Any]:
     for part in delivered(run, found.samples):
         ledger.take(part)
     audit = ledger.audit()
-    return {**asdict(audit), "exact": audit.exact, "shards": source.shards, "damaged_shards": []}
+    return {
+        **asdict(audit),
+        "exact": audit.exact,
+        "shards": source.shards,
+        "damaged_shards": [],
+        "left_out": read_skipped(run).before(found.samples),
+    }
 
 
 def _batches(

@@ -134,7 +134,10 @@ class FeatureWatch:
         config = self._config
         if not config.every or step % config.every or not self._views:
             return {}
-        found, rows = self._measure(batch)
+        measured = self._measure(batch)
+        if measured is None:
+            return {}
+        found, rows = measured
         why = fault(found, config, rows)
         if why and config.stop:
             raise Collapsed(
@@ -144,7 +147,8 @@ class FeatureWatch:
         return {**found, "collapsed": float(bool(why))}
 
     @torch.no_grad()
-    def _measure(self, batch: Batch) -> tuple[dict[str, float], int]:
+    def _measure(self, batch: Batch) -> tuple[dict[str, float], int] | None:
+        """What the features are like, and of how many; None of a model that has diverged."""
         encoder = self._objective.encoders()[self._name]
         training = encoder.training
         encoder.eval()
@@ -155,6 +159,9 @@ class FeatureWatch:
         views = [gather(encoder(each).float()) for each in frames]
         encoder.train(training)
         first = views[0]
+        # The loss is not finite either, which ends the attempt; a decomposition would raise here.
+        if not all(bool(view.isfinite().all()) for view in views):
+            return None
         found = {
             "feature_spread": spread(first),
             "feature_rank": effective_rank(first),

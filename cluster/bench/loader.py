@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from pipelines.stream import stream
 from pipelines.tables import array, empty
 
 _ENDLESS = 1 << 22  # samples: hours
-_ENOUGH = 1500  # samples a second that Ray's own reader will not exceed
+_ENOUGH = 750  # samples a second and core that Ray's own reader will not exceed
 _MEMORY = 2 << 30  # bytes, as in the profile of a GPU
 Pixels = npt.NDArray[np.uint8]
 
@@ -185,6 +186,7 @@ def _webdataset(loading: Loading) -> Measure:
     import webdataset
 
     urls = storage.expand(loading.url)
+    urls *= math.lcm(len(urls), loading.cores) // len(urls)  # one that has no tar would do nothing
 
     def decoded(sample: dict[str, bytes]) -> Pixels:
         data = next(sample[name] for name in ("jpg", "jpeg", "png", "webp") if name in sample)
@@ -201,7 +203,8 @@ def _webdataset(loading: Loading) -> Measure:
 
 
 def _ray(loading: Loading, size: int) -> Measure:
-    times = -(-int(_ENOUGH * (loading.warm + loading.seconds)) // size)
+    rate = _ENOUGH * max(2, loading.cores)
+    times = -(-int(rate * (loading.warm + loading.seconds)) // size)
     urls = storage.expand(loading.url) * times
 
     def resized(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from trainers.recipe import load_recipe
 
 if TYPE_CHECKING:
     from cluster.plan import Prediction
+    from cluster.profile import Profile
 
 _STATES = ("parameters", "gradients", "optimizer", "average", "bucket")
 _ORDER = (*_STATES, "activations", "waiting", "process", "total", "host", "disk")
@@ -36,8 +37,9 @@ def command(
         ),
     ] = 0.4,
     gpu: Annotated[
-        str, typer.Option("--gpu", help="GPU of the profile, where it is not on this machine.")
-    ] = "NVIDIA A100",
+        str | None,
+        typer.Option("--gpu", help="GPU of the profile; this machine's, or else an NVIDIA A100."),
+    ] = None,
     price: Annotated[
         float | None, typer.Option("--price", help="Price of a device-hour.", min=0)
     ] = None,
@@ -50,18 +52,35 @@ def command(
     # Here, since they import Ray, which --help does not need.
     from cluster.plan import Assumptions, predict
     from cluster.probe import probe
-    from trainers.flops import peak
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(on, workers)
-    flops = peak(gpu, chosen.engine.precision)
-    if flops is None:
-        raise UserError(
-            f"--gpu {gpu}: its speed in {chosen.engine.precision} is not known; name one as CUDA "
-            "does: NVIDIA A100, NVIDIA H100 HBM3, NVIDIA L40S"
-        )
+    flops = _peak(gpu, chosen)
     say("making a few steps" if chosen.device == "cpu" else "counting what a step takes")
     found = predict(loaded, chosen, probe(loaded, chosen), Assumptions(utilisation, flops, price))
     print(json.dumps(asdict(found), indent=2)) if as_json else _show(found, chosen.device)
+
+
+def _peak(gpu: str | None, profile: Profile) -> float:
+    """Operations a second of a profile's GPU; 0 where it has none.
+
+    Raises:
+        UserError: They are not known.
+    """
+    import torch
+
+    from trainers.flops import peak
+
+    if profile.device == "cpu":
+        return 0.0
+    if gpu is None:
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "NVIDIA A100"
+    flops = peak(gpu, profile.engine.precision)
+    if flops is None:
+        raise UserError(
+            f"--gpu {gpu}: its speed in {profile.engine.precision} is not known; name one as CUDA "
+            "does: NVIDIA A100, NVIDIA H100 HBM3, NVIDIA L40S"
+        )
+    return flops
 
 
 def _show(found: Prediction, device: str) -> None:

@@ -97,6 +97,8 @@ def _show(result: dict[str, Any]) -> None:
         f"({result['unreadable']} unreadable, {result['missing']} missing, "
         f"{result['repeated']} repeated, {result['misplaced']} misplaced)"
     )
+    if result.get("left_out"):
+        print(f"{result['left_out']:,} of them made no update: their batch's loss was not finite")
     print(f"keys sha256 {result['keys']}")
     if "seconds" in result:
         print(f"{result['seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s")

@@ -148,8 +148,9 @@ def start(folder: Path, name: str, loading: Changed) -> Candidate:
     """Start a candidate, wait until it is warm, and stop it."""
     ranks = range(loading.cores if name == DECODER else 1)
     processes, counts = [], []
+    own = len(list(folder.iterdir()))  # the same candidate may be there twice
     for rank in ranks:
-        path = folder / f"{abs(hash(name))}-{rank}"
+        path = folder / f"{own}-{rank}"
         path.write_bytes(bytes(8))
         command = [sys.executable, "-m", __spec__.name, "--count", str(path), "--rank", str(rank)]
         processes.append(subprocess.Popen([*command, "--tars", loading.url, name]))

@@ -47,6 +47,16 @@ def test_parts_of_a_resumed_run_add_up(tmp_path: Path) -> None:
     assert [event["text"] for event in found["events"]] == ["went on"]  # type: ignore[index]
 
 
+def test_what_is_noted_once_is_not_noted_by_a_later_start(tmp_path: Path) -> None:
+    facts(tmp_path).once(64, "collapsed")
+    again = facts(tmp_path)
+    again.once(64, "collapsed")
+    again.once(128, "collapsed")
+    events = read(tmp_path)["events"]
+    assert isinstance(events, list)
+    assert [event["samples"] for event in events] == [64, 128]
+
+
 def test_a_damaged_file_of_an_earlier_part_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     facts(tmp_path)

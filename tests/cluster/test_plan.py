@@ -139,6 +139,12 @@ def test_the_bucket_is_whole_on_a_gpu_and_as_large_as_it_is_used_on_a_cpu() -> N
     assert of(3, precision="bf16")["bucket"] == 3000 * MILLION
 
 
+def test_one_worker_at_stage_0_has_no_bucket() -> None:
+    for device in ("cpu", "cuda"):
+        assert states(SIZES, EngineConfig(), 1, device)["bucket"] == 0
+    assert states(SIZES, EngineConfig(zero_stage=1), 1, "cuda")["bucket"] == 2000 * MILLION
+
+
 def test_what_is_offloaded_leaves_the_gpu_for_the_host() -> None:
     here, there = of(2), of(2, offload={"optimizer": "cpu"})
     assert there["optimizer"] == 0

@@ -17,6 +17,7 @@ def test_windows_are_those_of_their_steps_and_are_kept(tmp_path: Path) -> None:
     found = read_skipped(str(tmp_path))
     assert found.steps == (3, 9)
     assert [(w.start, w.stop) for w in found.windows] == [(32, 48), (128, 144)]
+    assert [found.before(samples) for samples in (0, 32, 48, 130, 999)] == [0, 0, 16, 18, 32]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"windows": [{"step": "x"}]}', '{"more": 1}'])

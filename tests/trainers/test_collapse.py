@@ -109,3 +109,15 @@ def test_a_collapsed_run_is_told_or_stopped() -> None:
     assert found["collapsed"] == 1.0
     with pytest.raises(Collapsed, match=r"one point .* at step 1; lower optimizer.learning_rate"):
         FeatureWatch(objective, CollapseConfig(every=1, stop=True))(1, batch)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_of_a_model_that_diverged_nothing_is_told(value: float) -> None:
+    # What ends the attempt is the loss; an error here would be taken for a fault of the worker.
+    objective = small("simclr")
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.fill_(value)
+    batch = random_batch(objective, 8, AROUND.size)
+    assert FeatureWatch(objective, CollapseConfig(every=1, stop=True))(1, batch) == {}
+    assert objective.training

@@ -72,3 +72,17 @@ def test_a_part_that_leads_nowhere_is_damaged(tmp_path: Path) -> None:
     ledger.write(str(tmp_path), 2)
     with pytest.raises(StorageError, match="damaged"):
         delivered(str(tmp_path), 2)
+
+
+def test_what_is_kept_holds_no_part_of_the_blocks_it_came_in() -> None:
+    ledger = Delivered(0)
+    (table,) = tables(7)
+    list(ledger.noted(iter([table])))
+    (kept,) = ledger._parts
+    assert kept.equals(table.select(kept.column_names).cast(kept.schema))
+    assert not addresses(kept) & addresses(table)
+
+
+def addresses(table: pa.Table) -> set[int]:
+    chunks = [chunk for column in table.columns for chunk in column.chunks]
+    return {b.address for chunk in chunks for b in chunk.buffers() if b is not None and b.size}

@@ -60,6 +60,23 @@ def test_a_plan_for_machines(
     assert found["cost"] is None
 
 
+@pytest.mark.parametrize(
+    ("here", "flops"), [(None, 312e12), ("NVIDIA H200", 989e12), ("NVIDIA L4", 121e12)]
+)
+def test_the_gpu_is_this_machines_if_it_has_one(
+    tried: list[tuple[Recipe, Profile]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: str | None,
+    flops: float,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: here is not None)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: here)
+    command("rotation-emoji", on="node", utilisation=0.5, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["speed"]["compute"] == pytest.approx(8 * flops * 0.5 / 3e9)
+
+
 def test_a_gpu_that_is_not_known_is_refused_before_the_trial(
     tried: list[tuple[Recipe, Profile]],
 ) -> None:

@@ -52,7 +52,11 @@ def command(
     ] = None,
     overrides: Set = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace shards of that name.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace shards of that name once all new ones are there; DEST needs room for both.",
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file or row that is no sample.")
@@ -63,7 +67,7 @@ def command(
 
     Equal sources give equal shards. What is no sample is left out and counted.
     Links that leave SRC, linked folders and hidden files are not followed.
-    A packing that fails or is stopped leaves no shards.
+    A packing that fails or is stopped leaves no new shards.
 
     Example: eagleray pack photos/ shards/ --name train --shuffle 0
     """

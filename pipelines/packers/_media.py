@@ -11,7 +11,6 @@ from pipelines.shards import storage
 IMAGE_NAMES = (".jpg", ".jpeg", ".png", ".webp")
 VIDEO_NAMES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg")
 IMAGE_BYTES = 1 << 28
-VIDEO_BYTES = 1 << 32  # a sample is held in memory
 _HEAD = 64
 _OTHERS = {b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF"}
 _BRANDS = {b"avif": "an AVIF", b"heic": "a HEIC", b"mif1": "a HEIC"}

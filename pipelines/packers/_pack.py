@@ -11,7 +11,8 @@ from pipelines.core import DataError, Family, UserError
 from pipelines.packers._contract import Item, Packer, Unreadable
 from pipelines.packers._keys import printable
 from pipelines.packers._tree import Skipped, Tree
-from pipelines.shards.writer import Bounds, WrittenShard, key_fault, write_shards
+from pipelines.shards.tar import LARGEST
+from pipelines.shards.writer import Bounds, WrittenShard, key_fault, tar_bytes, write_shards
 
 PACKERS = Family("pipelines.packers")
 _SHOWN = 1000  # of what was left out: enough to see what is wrong
@@ -149,9 +150,18 @@ def _samples(
                 left.add(Skipped(item.place, "another one has its key"))
                 continue
             try:
-                members = item.read()
+                members = _read(item)
             except Unreadable as error:
                 left.add(Skipped(item.place, str(error)))
         if members is not None:
             yield items[0].key, members
     tell(len(listed), len(listed))
+
+
+def _read(item: Item) -> Mapping[str, bytes]:
+    members = item.read()
+    # Headers are a few blocks: they are made for nothing, except near the limit.
+    near = sum(map(len, members.values())) > LARGEST // 2
+    if near and tar_bytes(item.key, members) > LARGEST:
+        raise Unreadable(f"larger than the {LARGEST >> 20} MiB of a sample that training reads")
+    return members

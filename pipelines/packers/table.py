@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Self
 
 import pyarrow as pa
+from pydantic import model_validator
 
 from pipelines import core
 from pipelines.packers._cells import bounded, column_fault, read_image, texts_of, to_json
@@ -47,6 +49,21 @@ class Table:
             if self.caption is None:
                 return ()
             return (self.caption,) if isinstance(self.caption, str) else self.caption
+
+        @model_validator(mode="after")
+        def _one_use_each(self) -> Self:
+            # A key may be anything: it is read by itself.
+            uses = [(self.image, "image"), *((name, "caption") for name in self.captions)]
+            uses += [(name, "drop") for name in dict.fromkeys(self.drop)]
+            taken: dict[str, str] = {}
+            for name, use in uses:
+                if name in taken:
+                    twice = use == taken[name]
+                    other = f"{use} twice" if twice else f"both {taken[name]} and {use}"
+                    hint = "; caption=null leaves captions out" if use == "drop" else ""
+                    raise ValueError(f"column '{name}' is {other}, and can be one{hint}")
+                taken[name] = use
+            return self
 
     def __init__(self, config: Config):
         self._config = config
@@ -95,9 +112,10 @@ class Table:
                     hint = core.nearest(name, schema.names)
                     raise core.UserError(f"{src}: {option}: no column '{name}'; {hint}{other}")
         columns = [name for name in schema.names if name not in config.drop]
-        roles = {name: role for role, names in named.items() for name in names}
-        for name in sorted(columns, key=lambda name: name not in roles):
-            fault = column_fault(roles.get(name, "json"), schema.field(name).type)
+        uses = [(name, use) for use in ("image", "caption", "key") for name in named[use]]
+        used = {name for name, _ in uses}
+        for name, use in [*uses, *((name, "json") for name in columns if name not in used)]:
+            fault = column_fault(use, schema.field(name).type)
             if fault:
                 raise core.UserError(f"{src}: column '{name}' {fault}")
         return columns

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pipelines import core
 from pipelines.packers._beside import named_like, with_texts
 from pipelines.packers._contract import Item
-from pipelines.packers._media import VIDEO_BYTES, VIDEO_NAMES, video_extension
+from pipelines.packers._media import VIDEO_NAMES, video_extension
 from pipelines.packers._tree import Skipped, Tree
+from pipelines.shards.tar import LARGEST
 
 
 class Video:
@@ -30,4 +31,4 @@ class Video:
 
     def samples(self, tree: Tree) -> Iterator[Item | Skipped]:
         """List every file with its texts, by name."""
-        return with_texts(tree, video_extension, VIDEO_BYTES)
+        return with_texts(tree, video_extension, LARGEST)

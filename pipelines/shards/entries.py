@@ -122,6 +122,15 @@ def read_spans(url: str) -> Spans:
     return spans_of(_read(url, ["start", "stop"]))
 
 
+def read_keys(url: str) -> pa.ChunkedArray:
+    """Read only the keys of a shard's samples.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    return _read(url, ["key"])["key"]
+
+
 def spans_of(table: pa.Table) -> Spans:
     """Where the samples of a table start and stop. [2, N] int64."""
     return np.stack([table["start"].to_numpy(), table["stop"].to_numpy()])

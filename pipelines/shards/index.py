@@ -29,6 +29,7 @@ from pipelines.shards.entries import (
     Shard,
     Spans,
     read_entries,
+    read_keys,
     read_spans,
     scan_shard,
     spans_of,
@@ -124,6 +125,11 @@ class Index:
         held = self._held.get(shard)
         return read_entries(self.shard(shard).entries) if held is None else held
 
+    def keys(self, shard: int) -> pa.ChunkedArray:
+        """Keys of a shard's samples."""
+        held = self._held.get(shard)
+        return read_keys(self.shard(shard).entries) if held is None else held["key"]
+
     def to_bytes(self) -> bytes:
         """Serialise the table of shards as Parquet."""
         table = self.shards.replace_schema_metadata({"eagleray": json.dumps({"version": _VERSION})})
@@ -176,7 +182,7 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
     """Load the index of a data set, scanning shards that are new or have changed.
 
     It is kept in ``_eagleray/`` beside the shards, or, where that place is
-    read-only, under ``fallback``.
+    read-only or refused, under ``fallback``.
 
     Args:
         pattern: Brace and glob pattern of the shards.
@@ -189,14 +195,29 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
     """
     listed = storage.listing(pattern)
     name = f"index{_VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
-    folders = [storage.join(listed[0][0].rpartition("/")[0], _FOLDER)]
-    folders += [storage.join(fallback, _FOLDER)] if fallback else []
-    loaded = [read_index(p) for f in folders if storage.exists(p := storage.join(f, name))]
+    beside = storage.join(listed[0][0].rpartition("/")[0], _FOLDER)
+    folders = [beside, *([storage.join(fallback, _FOLDER)] if fallback else [])]
+    loaded = [table for f in folders if (table := _kept(f, name, f == beside)) is not None]
     for table in loaded:
         if _describes(table, listed):
             return _checked(Index(table), pattern)
     known = {shard["url"]: Shard(**shard) for table in loaded for shard in table.to_pylist()}
     return _checked(_refresh(listed, known, folders, name, scan), pattern)
+
+
+def _kept(folder: str, name: str, foreign: bool) -> pa.Table | None:
+    """The table that a folder holds; None where there is none.
+
+    Who may not list a bucket is refused what is not in it: where the folder is
+    not the run's own, that is as good as no index. The shards have been found by then.
+    """
+    place = storage.join(folder, name)
+    try:
+        return read_index(place) if storage.exists(place) else None
+    except storage.RefusedError:
+        if foreign:
+            return None
+        raise
 
 
 def _describes(table: pa.Table, listed: Sequence[Listed]) -> bool:

@@ -6,6 +6,7 @@ import errno
 import os
 import posixpath
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pipelines.shards import storage_s3
 from pipelines.shards.storage_faults import (
     PATIENCE,
     RETRIES,
+    RefusedError,
     call,
     explained,
     pauses,
@@ -43,6 +45,7 @@ from pipelines.shards.storage_stream import RangeStream
 __all__ = [
     "RETRIES",
     "SHIPPED",
+    "RefusedError",
     "StorageError",
     "changed",
     "exists",
@@ -65,6 +68,7 @@ __all__ = [
     "refuse_secrets",
     "remove",
     "remove_folder",
+    "replace",
     "resolve",
     "stamp",
     "timeout",
@@ -140,18 +144,32 @@ def _read_whole(url: str, fs: Any, path: str) -> bytes | None:
     return data if same else None
 
 
+class NotTextError(StorageError, ValueError):
+    """A file that is no text: a ``ValueError`` too, as it is for whoever expects damage."""
+
+
 def read_text(url: str) -> str:
-    """Read a whole UTF-8 file."""
-    return read_bytes(url).decode("utf-8")
+    """Read a whole UTF-8 file.
+
+    Raises:
+        NotTextError: It holds something else.
+    """
+    try:
+        return read_bytes(url).decode("utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text (byte {error.start}); save it as UTF-8, or give another file"
+        raise told(url, reason, NotTextError) from None
 
 
 def read_tail(url: str, count: int) -> bytes:
     """Read at most the last ``count`` bytes of a file."""
     fs, path = locate(url)
     with explained(url):
-        size = int(retried(lambda: call(fs, "info", path))["size"])
-        if not size or not count:
+        size = retried(lambda: call(fs, "info", path))["size"]
+        if size == 0 or count == 0:
             return b""
+        if size is None:
+            return read_bytes(url)[-count:]
         span = {"start": max(0, size - count), "end": size}
         return bytes(retried(lambda: call(fs, "cat_file", path, size=count, **span)))
 
@@ -171,7 +189,10 @@ def remove_folder(url: str) -> None:
     fs, path = locate(url)
     with explained(url):
         try:
-            retried(lambda: call(fs, "rm", path, recursive=True))
+            if is_s3(fs):
+                storage_s3.remove_all(fs, path)
+            else:
+                retried(lambda: call(fs, "rm", path, recursive=True))
         except FileNotFoundError:
             return
 
@@ -220,6 +241,31 @@ def move_in(source: Path, url: str) -> None:
         else:
             retried(lambda: call(fs, "put_file", str(source), path, size=size))
         source.unlink()
+
+
+def replace(source: str, url: str) -> None:
+    """Put a file in the place of another one of the same filesystem, if there is one.
+
+    On a disk it is gone from where it was; elsewhere it stays there as well,
+    so that nothing is lost whatever happens on the way.
+
+    Raises:
+        StorageError: The location is full or refused.
+    """
+    fs, path = locate(source)
+    target = locate(url)[1]
+    with explained(url):
+        if is_local(fs):
+            retried(lambda: Path(path).replace(target))
+            return
+        size = retried(lambda: call(fs, "info", path))["size"]
+        try:
+            retried(lambda: call(fs, "cp_file", path, target, size=size or 0))
+        except NotImplementedError:  # SFTP and the like: by way of this machine
+            with tempfile.TemporaryDirectory(prefix="eagleray-") as folder:
+                held = str(Path(folder) / "file")
+                retried(lambda: call(fs, "get_file", path, held, size=size or 0))
+                retried(lambda: call(fs, "put_file", held, target, size=size or 0))
 
 
 @contextmanager

@@ -52,6 +52,8 @@ _LASTING_NAMES = (
     "ClientAuthenticationError",
     "DefaultCredentialsError",
 )
+# Answers of a web server that another try does not change.
+_LASTING_ANSWERS = {400, 401, 403, 404, 405, 410, 411, 414, 416, 501}
 
 
 class RefusedError(StorageError):
@@ -69,7 +71,9 @@ def passing(error: Exception) -> bool:
     if isinstance(error, OSError):
         lasting = isinstance(error, _LASTING_KINDS) or error.errno in _LASTING
         return not lasting or code_of(error) in _DAMAGED
-    return _client(error) in _CLIENTS and type(error).__name__ not in _LASTING_NAMES
+    lasting = type(error).__name__ in _LASTING_NAMES
+    lasting |= getattr(error, "status", None) in _LASTING_ANSWERS
+    return _client(error) in _CLIENTS and not lasting
 
 
 def pauses() -> Iterator[float]:

@@ -7,12 +7,13 @@ import posixpath
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from braceexpand import braceexpand
 from fsspec.utils import glob_translate
@@ -20,7 +21,7 @@ from fsspec.utils import glob_translate
 from pipelines.core import StorageError
 from pipelines.shards import storage_s3
 from pipelines.shards.storage_faults import PATIENCE, call, explained, retried, siblings, told
-from pipelines.shards.storage_places import is_local, is_s3, locate
+from pipelines.shards.storage_places import is_local, is_s3, is_web, locate
 from pipelines.shards.storage_secrets import refuse_secrets
 
 _ALONE = 8  # so many names in one folder are asked for one by one, more by its listing
@@ -31,6 +32,7 @@ _VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated"
 # And what they call the time that it was written.
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
+T = TypeVar("T")
 Info = Mapping[str, Any]
 
 
@@ -119,7 +121,9 @@ def listing(pattern: str) -> list[tuple[str, str]]:
     """List the files that a brace and glob pattern names, each with its stamp.
 
     The order is that of ``expand``. In an object store each folder is listed
-    once, whatever the number of files.
+    once, whatever the number of files. Files are asked for one by one where
+    they are few, where their folder may not be listed, and on web servers,
+    whose listings have neither all files nor their sizes.
 
     Raises:
         StorageError: Nothing matches, a file is missing, or the braces are not balanced.
@@ -129,13 +133,39 @@ def listing(pattern: str) -> list[tuple[str, str]]:
         # A disk's listing has no times of change, and those of links are not their files'.
         return [(url, stamp(url)) for url in expand(pattern)]
     listed = _list_folders([one for one in alternatives if not one.is_deep], alone=_ALONE)
-    found: list[tuple[str, str]] = []
-    for one in alternatives:
-        hits = _matches(one, listed) if one.is_glob else _named(one, listed)
-        found += [(one.url_of(hit), stamp_of(info)) for hit, info in hits.items()]
+    found = [
+        (one, path, info)
+        for one in alternatives
+        for path, info in (_matches(one, listed) if one.is_glob else _named(one, listed)).items()
+    ]
     if not found:
         raise told(pattern, f"no file matches; {siblings(pattern)}")
-    return found
+    asked = iter(_at_once(_ask, [(one, path) for one, path, info in found if not _known(info)]))
+    return [
+        (one.url_of(path), stamp_of(info if _known(info) else next(asked)))
+        for one, path, info in found
+    ]
+
+
+def _known(info: Info) -> bool:
+    """Whether a listing says enough of a file for its stamp."""
+    return info.get("size") is not None
+
+
+def _ask(one: _Alternative, path: str) -> Info:
+    with explained(one.url_of(path) if one.is_glob else one.url):
+        info: Info = retried(lambda: call(one.fs, "info", path))
+    return info
+
+
+def _at_once(act: Callable[..., T], jobs: Iterable[Sequence[Any]]) -> list[T]:
+    """Do it for all, some at a time, as patiently as this thread; after a fault begin no more."""
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        begun = [pool.submit(copy_context().run, act, *job) for job in jobs]
+        return [job.result() for job in begun]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _alternatives(pattern: str) -> list[_Alternative]:
@@ -166,20 +196,25 @@ _Listed = Mapping[tuple[Any, str], _Folder]
 
 
 def _list_folders(alternatives: Sequence[_Alternative], alone: int = 0) -> _Listed:
-    """List the files of each folder that has a glob or more than ``alone`` names."""
+    """List the files of each folder that has a glob or more than ``alone`` names.
+
+    One that may not be listed is left out: its files may be readable all the same.
+    """
     groups: dict[tuple[Any, str], list[_Alternative]] = defaultdict(list)
     for one in alternatives:
         groups[one.fs, one.folder].append(one)
     wanted = {
         place: group
         for place, group in groups.items()
-        if len(group) > alone or any(one.is_glob for one in group)
+        if any(one.is_glob for one in group) or (len(group) > alone and not is_web(group[0].fs))
     }
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(wanted, pool.map(_list_folder, wanted.values()), strict=True))
+    found = _at_once(_list_folder, [(group,) for group in wanted.values()])
+    return {
+        place: folder for place, folder in zip(wanted, found, strict=True) if folder is not None
+    }
 
 
-def _list_folder(group: Sequence[_Alternative]) -> _Folder:
+def _list_folder(group: Sequence[_Alternative]) -> _Folder | None:
     first = group[0]
     stem = os.path.commonprefix([one.stem for one in group])  # noqa: RUF071 - of characters
     with explained(first.url):
@@ -191,15 +226,20 @@ def _list_folder(group: Sequence[_Alternative]) -> _Folder:
                 infos = {info["name"].rstrip("/"): info for info in retried(act)}
         except FileNotFoundError:
             infos = {}
+        except PermissionError:
+            if any(one.is_glob for one in group):
+                raise
+            return None
     paths = [path for path in sorted(infos) if infos[path]["type"] != "directory"]
     return _Folder(paths, infos)
 
 
 def _named(one: _Alternative, listed: _Listed) -> Mapping[str, Info]:
+    """What a listing says of a name; nothing where it has to be asked for by itself."""
     folder = listed.get((one.fs, one.folder))
+    if folder is None or is_web(one.fs):
+        return {one.path: {}}
     with explained(one.url):
-        if folder is None:
-            return {one.path: retried(lambda: call(one.fs, "info", one.path))}
         if one.path not in folder.infos:
             raise FileNotFoundError(one.path)
     return {one.path: folder.infos[one.path]}

@@ -100,5 +100,10 @@ def is_s3(fs: Any) -> bool:
     return "s3" in _protocols(fs)
 
 
+def is_web(fs: Any) -> bool:
+    """Whether a filesystem is web servers, of whose folders many show nothing."""
+    return "http" in _protocols(fs)
+
+
 def _protocols(fs: Any) -> tuple[str, ...]:
     return fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.shards.storage_faults import call, retried
 
 PART = 64 << 20  # of an upload; S3 takes at least 5 MiB
 _MOST_PARTS = 10_000
 _AT_ONCE = 4
+
+T = TypeVar("T")
 
 
 def files(fs: Any, folder: str, stem: str) -> dict[str, dict[str, Any]]:
@@ -26,6 +28,23 @@ def files(fs: Any, folder: str, stem: str) -> dict[str, dict[str, Any]]:
             if not entry["Key"].endswith("/"):  # a folder that some tool made an object
                 found[f"{bucket}/{entry['Key']}"] = info
     return found
+
+
+def remove_all(fs: Any, folder: str) -> None:
+    """Remove all objects below a folder, one by one.
+
+    Not by one request for many: some stores want a digest in it that the client
+    does not send, and of what it did not remove the client says nothing.
+    """
+    bucket, key, _ = fs.split_path(folder)
+    pages = _pages(fs, Bucket=bucket, Prefix=f"{key.rstrip('/')}/" if key else "")
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def remove(key: str) -> dict[str, Any]:
+        query = {"Bucket": bucket, "Key": key}
+        return dict(retried(lambda: call(fs, "call_s3", "delete_object", **query)))
+
+    _all(remove, keys)
 
 
 def _pages(fs: Any, **query: Any) -> Iterator[dict[str, Any]]:
@@ -76,11 +95,11 @@ def _part(source: Path | bytes, start: int, length: int) -> bytes:
         return os.pread(stream.fileno(), length, start)
 
 
-def _all(send: Callable[[int], dict[str, Any]], numbers: range) -> list[dict[str, Any]]:
-    """Send all parts, some at once; after a failure start no more of them."""
+def _all(act: Callable[[T], dict[str, Any]], given: Iterable[T]) -> list[dict[str, Any]]:
+    """Do it for all, some at once; after a failure start no more of them."""
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
-        return list(pool.map(send, numbers))
+        return list(pool.map(act, given))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -13,6 +13,15 @@ _AHEAD = 4 * PIECE  # so much memory, for as many requests at once
 _BUFFER = 1 << 20
 
 
+def _unsized(url: str, fs: Any, path: str) -> bytes:
+    """A whole file, where its server does not say how long it is: where would a range end?"""
+    data: bytes = retried(lambda: call(fs, "cat_file", path, start=0, end=_AHEAD, size=_AHEAD))
+    if len(data) >= _AHEAD:
+        needed = f"as it must from {_AHEAD >> 20} MiB on"
+        raise told(url, f"its server does not say how large it is, {needed}; copy it elsewhere")
+    return data
+
+
 class RangeStream(io.RawIOBase):
     """Reads one state of an object: it is an error if it changed before its end was read."""
 
@@ -27,6 +36,8 @@ class RangeStream(io.RawIOBase):
     def open(cls, url: str, fs: Any, path: str) -> IO[bytes]:
         """Open an object, buffered."""
         info = retried(lambda: call(fs, "info", path))
+        if info["size"] is None:
+            return io.BytesIO(_unsized(url, fs, path))
         stream = cls(url, int(info["size"]), stamp_of(info))
         return cast(IO[bytes], io.BufferedReader(stream, _BUFFER))
 

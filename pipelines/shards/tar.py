@@ -15,6 +15,7 @@ from typing import IO
 
 BLOCK = 512
 _READ = 1 << 20
+LARGEST = 1 << 30  # bytes of a sample, headers included; one that claims more is never read
 _HEADER_LIMIT = 1 << 20  # a longer name or pax record is damage, not a name
 _REGULAR = (b"0", b"\0", b"7")
 _HEADER_ONLY = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: no data follows

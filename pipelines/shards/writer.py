@@ -12,12 +12,13 @@ import re
 import tarfile
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.core import DataError, UserError
 from pipelines.shards import storage
+from pipelines.shards.replacing import left_over, take_over, waiting_folder
 from pipelines.shards.tar import BLOCK
 
 _END = bytes(2 * BLOCK)
@@ -64,13 +65,15 @@ def write_shards(
     Shards are filled in a temporary file on this machine and moved in when
     they are whole. Should the samples or the writing fail, the shards
     already there are taken back: a set is never shorter than its source.
+    Those that are replaced stay until all new ones are whole, so that
+    ``dest`` needs room for both.
 
     Args:
         samples: (key, bytes by extension) of each sample, in the order to write.
         dest: URL of a folder.
         name: What the shards' names begin with.
         bounds: Most that a shard holds.
-        overwrite: Replace the shards of that name. They go when the first new one is whole.
+        overwrite: Replace the shards of that name.
 
     Returns:
         The shards in order; none where there is no sample.
@@ -81,15 +84,33 @@ def write_shards(
         UserError: ``dest`` holds shards of that name, or of one that a glob would confuse with it.
     """
     old = check_place(dest, name, overwrite)
+    bounds = bounds or Bounds()
+
+    def place(number: int) -> str:
+        return storage.join(dest, f"{name}-{number:05d}.tar")
+
+    if not old:
+        return _write(samples, bounds, place)
+    folder, left = waiting_folder(dest, name), left_over(dest, name)
+    try:
+        new = _write(samples, bounds, lambda number: storage.join(folder, f"{number:05d}"))
+    except BaseException:
+        storage.remove_folder(folder)
+        raise
+    moves = {shard.url: place(number) for number, shard in enumerate(new)}
+    if moves:
+        take_over(moves, old, [folder, *left])
+    return [replace(shard, url=moves[shard.url]) for shard in new]
+
+
+def _write(samples: Samples, bounds: Bounds, place: Callable[[int], str]) -> list[WrittenShard]:
+    """Write all shards, each to the place of its number, or none."""
     written: list[WrittenShard] = []
     with tempfile.TemporaryDirectory(prefix="eagleray-") as folder:
         file = Path(folder) / "shard.tar"
         try:
-            for count in _fill(samples, file, bounds or Bounds()):
-                if not written:
-                    for url in old:
-                        storage.remove(url)
-                url = storage.join(dest, f"{name}-{len(written):05d}.tar")
+            for count in _fill(samples, file, bounds):
+                url = place(len(written))
                 written.append(WrittenShard(url, count, file.stat().st_size))
                 storage.move_in(file, url)
         except BaseException:
@@ -145,6 +166,12 @@ def key_fault(key: str) -> str | None:
     if len(key.encode("utf-8")) > _KEY_BYTES:
         return f"a name of more than {_KEY_BYTES} bytes"
     return "a first folder named __x__, which readers skip" if _META.match(key) else None
+
+
+def tar_bytes(key: str, members: Mapping[str, bytes]) -> int:
+    """Bytes that a sample takes in a tar, headers and padding included."""
+    records = (_record(f"{key}.{extension}", data) for extension, data in members.items())
+    return sum(len(part) for record in records for part in record)
 
 
 def _fill(samples: Samples, file: Path, bounds: Bounds) -> Iterator[int]:

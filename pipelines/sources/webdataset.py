@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,13 +13,12 @@ from pipelines.ahead import Ahead
 from pipelines.core.source import Fault, Part, RawSample
 from pipelines.shards import storage
 from pipelines.shards.index import Index, Scan, open_index, scan_here
-from pipelines.shards.tar import TarFault, unpack
+from pipelines.shards.tar import LARGEST, TarFault, unpack
 from pipelines.shards.url import Url
 
 _GAP = 64 * 1024  # closer ranges are read as one: a request costs more than these bytes
 _TOGETHER = 64 << 20  # bytes fetched together; three times as many are held
 _SHARDS = 16  # read from at once
-_LARGEST = 1 << 30  # a larger sample is refused: its claim may be all there is to it
 
 Numbers = npt.NDArray[np.int64]
 
@@ -80,49 +79,59 @@ class WebDataset:
 
     def _fetch(self, shards: Numbers, places: Numbers, spans: Numbers) -> list[RawSample]:
         """Fetch samples together: neighbours as one range, ranges several in flight."""
-        wanted = np.flatnonzero(spans[1] - spans[0] <= _LARGEST)
+        sizes = spans[1] - spans[0]
+        faults = {int(p): f"{sizes[p]} bytes is too large" for p in np.flatnonzero(sizes > LARGEST)}
+        wanted = np.flatnonzero(sizes <= LARGEST)
         wanted = wanted[np.lexsort((spans[0, wanted], shards[wanted]))]
         ranges = merge([(int(shards[w]), int(spans[0, w]), int(spans[1, w])) for w in wanted])
         urls = {shard: self.index.url(shard) for shard in map(int, np.unique(shards))}
         parts = [memoryview(part) for part in _read([(urls[s], a, b) for s, a, b in ranges])]
-        found: list[RawSample | None] = [None] * len(shards)
+        found: dict[int, RawSample] = {}
         part = 0
         for place in map(int, wanted):
             shard, start, stop = int(shards[place]), int(spans[0, place]), int(spans[1, place])
             while (shard, start) >= (ranges[part][0], ranges[part][2]):
                 part += 1
             base = ranges[part][1]
-            found[place] = _sample(urls[shard], parts[part][start - base : stop - base])
-        return [
-            raw or self._refused(int(shard), int(place), int(size))
-            for raw, shard, place, size in zip(
-                found, shards, places, spans[1] - spans[0], strict=True
-            )
-        ]
+            try:
+                key, members = unpack(parts[part][start - base : stop - base])
+            except TarFault as fault:
+                faults[place] = f"the shard is not what was indexed ({fault})"
+            else:
+                found[place] = RawSample(urls[shard], key, members)
+        found.update(self._unreadable(shards, places, faults))
+        return [found[place] for place in range(len(shards))]
 
-    def _refused(self, shard: int, place: int, size: int) -> RawSample:
-        key = self.index.entries(shard)["key"][place].as_py()
-        return RawSample(self.index.url(shard), key, {}, f"{size} bytes is too large")
+    def _unreadable(
+        self, shards: Numbers, places: Numbers, faults: Mapping[int, str]
+    ) -> Iterator[tuple[int, RawSample]]:
+        """What stands for samples that cannot be read, under the keys that the index has."""
+        numbers = np.array(sorted(faults), np.int64)
+        for shard in map(int, np.unique(shards[numbers])):  # the keys of one at a time in memory
+            url, keys = self.index.url(shard), self.index.keys(shard)
+            for number in map(int, numbers[shards[numbers] == shard]):
+                key = keys[int(places[number])].as_py()
+                yield number, RawSample(url, key, {}, faults[number])
 
 
 def _read(ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
-    """Read sorted ranges of several files, on object stores of many files at once."""
-    wanted: dict[str, list[tuple[int, int]]] = {}
-    for url, start, stop in ranges:
-        wanted.setdefault(url, []).append((start, stop))
+    """Read ranges of several files, in the order asked; on object stores of many files at once."""
+    wanted: dict[str, list[int]] = {}
+    for number, (url, _, _) in enumerate(ranges):
+        wanted.setdefault(url, []).append(number)
+
+    def read(url: str) -> list[bytes]:
+        return storage.read_ranges(url, [ranges[number][1:] for number in wanted[url]])
+
     if not wanted or storage.is_local(storage.locate(ranges[0][0])[0]):
-        return [part for url, own in wanted.items() for part in storage.read_ranges(url, own)]
-    with ThreadPoolExecutor(min(_SHARDS, len(wanted))) as pool:
-        parts = pool.map(lambda item: storage.read_ranges(*item), wanted.items())
-        return [part for each in parts for part in each]
-
-
-def _sample(url: str, data: memoryview) -> RawSample:
-    try:
-        key, members = unpack(data)
-    except TarFault as fault:
-        return RawSample(url, "", {}, f"the shard is not what was indexed ({fault})")
-    return RawSample(url, key, members)
+        parts = list(map(read, wanted))
+    else:
+        with ThreadPoolExecutor(min(_SHARDS, len(wanted))) as pool:
+            parts = list(pool.map(read, wanted))
+    # A pattern may name a shard twice, with others between: files are not in the order of ranges.
+    places = (number for numbers in wanted.values() for number in numbers)
+    found = dict(zip(places, (part for own in parts for part in own), strict=True))
+    return [found[number] for number in range(len(ranges))]
 
 
 def _groups(sizes: Numbers, limit: int) -> list[slice]:

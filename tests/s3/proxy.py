@@ -17,6 +17,7 @@ from typing import Any
 KINDS = ("reset", "truncate", "500", "503", "stall")
 _READ = 1 << 18
 _ANSWERS = {
+    "403": ("403 Forbidden", "AccessDenied", "Access Denied."),
     "500": ("500 Internal Server Error", "InternalError", "We encountered an internal error."),
     "503": ("503 Service Unavailable", "SlowDown", "Please reduce your request rate."),
 }

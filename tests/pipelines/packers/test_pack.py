@@ -3,15 +3,19 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core import Config, DataError, UserError
-from pipelines.packers import PACKERS, Packed, Skipped, detect, open_tree, pack
+from pipelines.packers import PACKERS, Packed, Skipped, _pack, detect, open_tree, pack
+from pipelines.packers import video as video_module
 from pipelines.shards import storage
-from pipelines.shards.tar import TarScanner
+from pipelines.shards.tar import BLOCK, TarScanner
 from pipelines.shards.writer import Bounds
+from pipelines.sources import webdataset
+from pipelines.sources.webdataset import WebDataset
 
 
 def run(kind: str, src: str, dest: str, **options: Any) -> Packed:
@@ -145,11 +149,52 @@ def test_a_key_too_long_for_a_shard_is_left_out(tmp_path, put, picture):
     assert dict(packed.left.reasons) == {"a name of more than 4096 bytes": 1}
 
 
+def test_what_is_packed_is_read_and_what_would_not_be_is_left_out(tmp_path, put, monkeypatch):
+    largest = 20 * BLOCK
+    for module in (_pack, video_module, webdataset):
+        monkeypatch.setattr(module, "LARGEST", largest)
+    film = b"\0\0\0\x18ftypmp42".ljust(largest + 1, b"\0")
+    sizes = {"small": 100, "fits": largest - BLOCK, "over": largest - BLOCK + 1}
+    sizes |= {"whole": largest, "larger": largest + 1, "texts": largest - 3 * BLOCK}
+    long = "n" * 200  # its name takes two blocks more
+    sizes |= {long: largest - 3 * BLOCK, f"{long}-over": largest - 3 * BLOCK + 1}
+    files = {f"{name}.mp4": film[:size] for name, size in sizes.items()}
+    files |= {"texts.txt": b"x", "fits.txt": b"too much together"}
+    packed = run("video", put(tmp_path / "in", files), f"{tmp_path}/out")
+    source = WebDataset(WebDataset.Config(url=f"{tmp_path}/out/*.tar"))
+    raws = {raw.key: raw for raw in source.read(np.arange(len(source.index)))}
+    assert {key: len(raw.members["mp4"]) for key, raw in raws.items()} == {
+        key: sizes[key] for key in ("small", "texts", long)
+    }
+    assert {raw.fault for raw in raws.values()} == {""}
+    sort = {skipped.place.removesuffix(".mp4"): skipped.reason for skipped in packed.left.first}
+    together = "larger than the 0 MiB of a sample that training reads"
+    assert sort == {
+        **dict.fromkeys(["fits", "over", "whole", f"{long}-over"], together),
+        "larger": "larger than 0 MiB",
+    }
+
+
 def test_a_place_that_is_taken_is_refused_before_anything_is_read(tmp_path, photos):
     run("images", photos, f"{tmp_path}/out")
     with pytest.raises(UserError, match="--overwrite replaces them"):
         run("images", photos, f"{tmp_path}/out", tell=lambda *_: pytest.fail("read"))
     assert run("images", photos, f"{tmp_path}/out", overwrite=True).shards[0].samples == 12
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
+def test_a_packing_that_ends_midway_leaves_what_it_was_to_replace(tmp_path, photos, error):
+    def end(done: int, total: int) -> None:
+        if done == 8:
+            raise error
+
+    options = {"bounds": Bounds(count=2), "shuffle": 0}
+    run("images", photos, f"{tmp_path}/out", **options)
+    before = keys(f"{tmp_path}/out")
+    with pytest.raises(type(error)):
+        run("images", photos, f"{tmp_path}/out", **options, overwrite=True, tell=end)
+    assert keys(f"{tmp_path}/out") == before
+    assert len(storage.names(f"{tmp_path}/out")) == 6
 
 
 def test_progress_counts_to_the_end(tmp_path, photos):

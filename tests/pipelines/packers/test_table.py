@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.core import UserError
+from pipelines.core import ConfigError, UserError, validate
 from pipelines.packers import PACKERS, open_tree
+from pipelines.packers.table import Table
 
 
 def parquet(rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> bytes:
@@ -178,6 +180,53 @@ def test_a_column_that_is_missing_or_of_another_type_is_named(
     with pytest.raises(UserError) as caught:
         outcome("table", url, **options)
     assert str(caught.value).startswith(f"{url}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop": ["caption"]}, "column 'caption' is both caption and drop, and can be one; cap"),
+        ({"drop": ["x", "image"]}, "column 'image' is both image and drop, and can be one"),
+        ({"image": "url", "drop": ["url"]}, "column 'url' is both image and drop, and can be one"),
+        ({"image": "caption"}, "column 'caption' is both image and caption, and can be one"),
+        ({"caption": ["a", "image"]}, "column 'image' is both image and caption, and can be one"),
+        ({"caption": ["a", "b", "a"]}, "column 'a' is caption twice, and can be one"),
+    ],
+)
+def test_a_column_of_two_uses_is_refused_before_anything_is_read(options, message):
+    with pytest.raises(ConfigError) as caught:
+        validate(Table.Config, options, "table")
+    assert str(caught.value).startswith(f"table: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["image", "caption", "dropped"])
+def test_a_key_may_be_of_any_use(tmp_path, put, outcome, picture, key):
+    put(tmp_path, {"a.png": picture(), "t.csv": b"image,caption,dropped\na.png,c,d\n"})
+    samples, _ = outcome("table", f"{tmp_path}/t.csv", key=key, drop=["dropped", "dropped"])
+    name = {"image": "a%2Epng", "caption": "c", "dropped": "d"}[key]
+    assert samples == {name: {"png": picture(), "txt": b"c"}}
+
+
+def test_a_key_of_numbers_is_no_image(tmp_path, put, outcome):
+    url = put(tmp_path, {"t.parquet": parquet([{"n": 1}])}) + "/t.parquet"
+    with pytest.raises(UserError, match="column 'n' holds int64, neither images nor paths"):
+        outcome("table", url, image="n", key="n", caption=None)
+
+
+def test_an_image_whose_server_does_not_say_its_size_is_packed_or_left_out_alone(
+    tmp_path, memory, put, outcome, picture, monkeypatch
+):
+    put(memory, {"1.png": picture(1), "2.png": picture(2, 64, 64)})
+    table = f"image\n{memory}/1.png\n{memory}/2.png\n".encode()
+    info = MemoryFileSystem.info
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *a: {**info(*a), "size": None})
+    monkeypatch.setattr("pipelines.shards.storage_stream._AHEAD", 4096)
+    url = put(tmp_path, {"t.csv": table}) + "/t.csv"
+    samples, reasons = outcome("table", url, caption=None)
+    assert samples == {"000000000": {"png": picture(1)}}
+    reason = "its server does not say how large it is, as it must from 0 MiB on"
+    assert reasons == {f"{url} row 1": f"cannot be read ({reason})"}
 
 
 def test_bytes_deep_in_a_column_are_found(tmp_path, put, outcome):

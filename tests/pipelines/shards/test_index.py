@@ -7,7 +7,6 @@ import pickle
 import random
 import shutil
 import tarfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,23 +19,7 @@ from pipelines.core.source import Fault
 from pipelines.shards import index as module
 from pipelines.shards import storage
 from pipelines.shards.entries import Shard
-from pipelines.shards.index import Index, Listed, Scanned, open_index, read_index, scan_here
-
-
-class Counting:
-    """A scan that remembers which shards it was asked for."""
-
-    def __init__(self) -> None:
-        self.urls: list[str] = []
-
-    def __call__(self, listed: Sequence[Listed], folder: str) -> list[Scanned]:
-        self.urls += [url.rpartition("/")[2] for url, _ in listed]
-        # In another order than asked: the caller may not rely on it.
-        return list(scan_here(listed, folder))[::-1]
-
-    def take(self) -> list[str]:
-        taken, self.urls = sorted(self.urls), []
-        return taken
+from pipelines.shards.index import Index, open_index, read_index
 
 
 def keys(index: Index) -> list[str]:
@@ -62,23 +45,6 @@ def same(found: Index, expected: Index) -> bool:
             for number in range(found.shards.num_rows)
         )
     )
-
-
-@pytest.fixture
-def scan() -> Counting:
-    return Counting()
-
-
-@pytest.fixture
-def shards(tmp_path: Path, make_tar) -> Path:
-    """Shards of 3, 1 and 4 samples with one text and one number each."""
-    for number, count in enumerate([3, 1, 4]):
-        samples = {
-            f"{number}-{i}": {"txt": f"text {number} {i}".encode(), "cls": b"%d" % i}
-            for i in range(count)
-        }
-        make_tar(tmp_path / "data" / f"train-{number}.tar", samples)
-    return tmp_path / "data"
 
 
 def test_an_index_gives_every_sample_its_place(shards):
@@ -209,53 +175,6 @@ def test_an_index_lives_on_an_object_store_too(memory, tar_bytes, scan):
     assert len(open_index(f"{memory}/*.tar", scan=scan)) == 2
     assert len(open_index(f"{memory}/*.tar", scan=scan)) == 2
     assert scan.take() == ["x-0.tar"]
-
-
-# --- a read-only data set -----------------------------------------------------------------
-
-
-def refuse_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = storage.write_atomic
-
-    def refuse(url: str, data: bytes) -> None:
-        if url.startswith(str(folder)):
-            raise StorageError(f"{url}: access refused")
-        write(url, data)
-
-    monkeypatch.setattr(module.storage, "write_atomic", refuse)
-
-
-@pytest.fixture
-def read_only(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    refuse_writes(shards, monkeypatch)
-    return shards
-
-
-def test_a_read_only_data_set_keeps_its_index_in_the_fallback(read_only, tmp_path, scan):
-    fallback = str(tmp_path / "run")
-    first = open_index(f"{read_only}/*.tar", fallback, scan)
-    assert len(scan.take()) == 3
-    assert open_index(f"{read_only}/*.tar", fallback, scan).digest == first.digest
-    assert scan.take() == []
-    assert not (read_only / "_eagleray").exists()
-
-
-def test_a_read_only_data_set_with_an_old_index_is_scanned_once_more_only(
-    shards, monkeypatch, tmp_path, scan, make_tar
-):
-    open_index(f"{shards}/*.tar")
-    make_tar(shards / "train-3.tar", {"new": {"txt": b"added later"}})
-    refuse_writes(shards, monkeypatch)
-    for expected in (["train-3.tar"], []):
-        index = open_index(f"{shards}/*.tar", str(tmp_path / "run"), scan)
-        assert scan.take() == expected
-        assert keys(index)[-1] == "new"
-
-
-def test_without_a_fallback_a_read_only_data_set_is_indexed_in_memory(read_only, scan):
-    assert len(open_index(f"{read_only}/*.tar", None, scan)) == 8
-    assert len(open_index(f"{read_only}/*.tar", None, scan)) == 8
-    assert len(scan.take()) == 6
 
 
 # --- faults ---------------------------------------------------------------------------------

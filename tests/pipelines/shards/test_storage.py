@@ -74,6 +74,14 @@ def test_text_is_utf8(folder):
     assert storage.read_text(url) == "naïve 🦅"
 
 
+def test_a_file_that_is_no_text_is_one_line(folder):
+    url = storage.join(folder, "recipe.yaml")
+    storage.write_atomic(url, "naïve".encode("latin-1"))
+    for kind in (StorageError, ValueError):
+        with pytest.raises(kind, match=r"recipe\.yaml: not UTF-8 text \(byte 2\); save it as"):
+            storage.read_text(url)
+
+
 def test_names_are_sorted_and_empty_without_a_folder(folder):
     for name in ("b.tar", "a.tar", "sub/c.tar"):
         storage.write_atomic(storage.join(folder, "x", name), b"1")

@@ -22,6 +22,12 @@ def client_error(name: str, module: str = "botocore.exceptions") -> Exception:
     return type(name, (Exception,), {"__module__": module})("first line\nsecond line")
 
 
+def answer(status: int) -> Exception:
+    error = client_error("ClientResponseError", "aiohttp.client_exceptions")
+    error.status = status  # type: ignore[attr-defined]
+    return error
+
+
 def coded(error: OSError, code: str) -> OSError:
     error.__cause__ = Exception()
     error.__cause__.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
@@ -39,6 +45,8 @@ def coded(error: OSError, code: str) -> OSError:
         (coded(OSError(errno.EINVAL, "digest"), "BadDigest"), True),
         (client_error("ReadTimeoutError"), True),
         (client_error("ClientPayloadError", "aiohttp.client_exceptions"), True),
+        *((answer(status), True) for status in (408, 429, 500, 502, 503, 504)),
+        *((answer(status), False) for status in (401, 403, 405, 416, 501)),
         (FileNotFoundError("x"), False),
         (PermissionError("x"), False),
         (OSError(errno.ENOSPC, "full"), False),

@@ -11,6 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.core import StorageError
 from pipelines.shards import storage, storage_places
+from tests.pipelines.shards.web import Web
 
 
 class Counting(MemoryFileSystem):
@@ -163,3 +164,40 @@ def test_the_nearest_name_is_found_among_many(counting):
         counting.pipe_file(f"/bucket/{number:05d}-x.tar", b"1")
     with pytest.raises(StorageError, match=r"did you mean '02900-x\.tar'\?"):
         storage.read_bytes("memory://bucket/02900-xx.tar")
+
+
+# --- web servers ---------------------------------------------------------------------------
+
+
+def fill(web: Web, count: int) -> list[str]:
+    """Files of different sizes; their URLs."""
+    web.files |= {f"/d/s-{number:02d}.tar": bytes(number + 1) for number in range(count)}
+    return [f"{web.url}{path}" for path in web.files]
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_web_server_that_shows_no_folder_is_asked_for_each_name_once(web, status, count):
+    urls = fill(web, count)
+    web.folder = status
+    listed = storage.listing(f"{web.url}/d/s-{{00..{count - 1:02d}}}.tar")
+    assert sorted(web.requests) == [("HEAD", path) for path in sorted(web.files)]
+    assert listed == [(url, f"{number + 1}:") for number, url in enumerate(urls)]
+
+
+def test_a_page_that_shows_some_files_hides_none_and_tells_no_sizes(web):
+    urls = fill(web, 12)
+    web.files["/d"] = b"".join(b'<a href="s-%02d.tar">' % number for number in (5, 3, 11))
+    named = storage.listing(f"{web.url}/d/s-{{00..11}}.tar")
+    assert named == [(url, storage.stamp(url)) for url in urls]
+    shown = storage.listing(f"{web.url}/d/s-*.tar")
+    assert shown == [named[number] for number in (3, 5, 11)]
+
+
+@pytest.mark.parametrize("last", [3, 30])
+def test_a_file_that_a_web_server_lacks_is_named(web, last):
+    fill(web, last)
+    with pytest.raises(StorageError) as caught:
+        storage.listing(f"{web.url}/d/s-{{00..{last:02d}}}.tar")
+    missing = f"{web.url}/d/s-{last:02d}.tar"
+    assert str(caught.value) == f"{missing}: does not exist; its folder cannot be listed"

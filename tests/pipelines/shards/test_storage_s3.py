@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections import Counter
 
 import pytest
@@ -53,7 +54,7 @@ class FakeS3:
             raise self.after[mark].pop(0)
         return found
 
-    def list_objects_v2(self, Bucket, Prefix, Delimiter, ContinuationToken="0"):
+    def list_objects_v2(self, Bucket, Prefix, Delimiter="", ContinuationToken="0"):
         keys = sorted(key for key in self.objects if key.startswith(Prefix))
         start = int(ContinuationToken)
         page = [
@@ -63,6 +64,10 @@ class FakeS3:
         more = start + 3 < len(keys)
         following = {"NextContinuationToken": str(start + 3)} if more else {}
         return {"Contents": page, "IsTruncated": more, **following}
+
+    def delete_object(self, Bucket, Key):
+        self.objects.pop(Key, None)
+        return {}
 
     def create_multipart_upload(self, Bucket, Key):
         self.uploads[Key] = {}
@@ -163,3 +168,45 @@ def test_an_interrupted_upload_leaves_no_parts(store, monkeypatch):
         storage.write_atomic("s3://b/new", bytes(25))
     assert store.uploads == {}
     assert "new" not in store.objects
+
+
+def test_a_folder_goes_object_by_object_and_no_other_with_it(store):
+    store.objects |= {"d": b"", "dd/x": b"", "d/deep/er": b""}
+    store.before = {"delete_object": busy(2), "3": busy()}
+    storage.remove_folder("s3://b/d")
+    assert store.objects == {"d": b"", "dd/x": b""}
+    storage.remove_folder("s3://b/none")
+    store.objects["d/x"] = b""
+    store.before = {"delete_object": [PermissionError("x")]}
+    with pytest.raises(StorageError, match="access refused"):
+        storage.remove_folder("s3://b/d")
+
+
+MANY = "s3://b/d/s-{00..09}.tar"
+
+
+def test_of_a_folder_that_may_not_be_listed_each_name_is_asked_for(store):
+    store.before, store.tag = {"list_objects_v2": [PermissionError("x")] * 2}, '"tag"'
+    assert storage.listing(MANY) == [(f"s3://b/d/s-{n:02d}.tar", f'{n}:"tag"') for n in range(10)]
+    with pytest.raises(StorageError, match="access refused"):
+        storage.listing("s3://b/d/s-*.tar")
+
+
+def test_who_is_refused_each_name_too_is_told_soon(store):
+    def refuse(path):
+        asked.append(path)
+        threading.Event().wait(0.01)
+        raise PermissionError("x")
+
+    asked: list[str] = []
+    store.before, store.info = {"list_objects_v2": [PermissionError("x")]}, refuse
+    with pytest.raises(StorageError, match=r"s-000\.tar: access refused"):
+        storage.listing("s3://b/d/s-{000..999}.tar")
+    assert len(asked) < 100
+
+
+def test_what_a_listing_lacks_is_not_asked_for(store):
+    store.info = lambda path: pytest.fail("asked for")
+    del store.objects["d/s-05.tar"]
+    with pytest.raises(StorageError, match=r"s-05\.tar: does not exist"):
+        storage.listing(MANY)

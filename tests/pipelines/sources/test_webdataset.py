@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipelines.core import DataError
 from pipelines.core.source import Part
 from pipelines.shards import storage
+from pipelines.shards.quarantine import write_quarantine
 from pipelines.sources import webdataset as module
 from pipelines.sources.webdataset import WebDataset, merge
 
@@ -123,7 +124,7 @@ def test_fetching_in_groups_changes_nothing(url, content, monkeypatch, together)
 def test_a_sample_too_large_to_hold_is_refused_and_the_others_are_read(url, content, monkeypatch):
     source = open_source(url)
     sizes = [len(members["bin"]) for _, members in content]
-    monkeypatch.setattr(module, "_LARGEST", 3072)  # headers, padding and a text take 1.5 KiB
+    monkeypatch.setattr(module, "LARGEST", 3072)  # headers, padding and a text take 1.5 KiB
     raws = list(source.read(np.arange(25)))
     for raw, size, (key, members) in zip(raws, sizes, content, strict=True):
         assert raw.key == key
@@ -148,8 +149,46 @@ def test_a_shard_that_changed_in_place_costs_its_samples_and_gives_no_wrong_byte
         if 10 <= number < 20:
             assert "is not what was indexed" in raw.fault
             assert not raw.members
+            assert raw.key == content[number][0]
         else:
             assert (raw.key, dict(raw.members)) == content[number]
+
+
+def test_every_unreadable_sample_has_its_own_place_in_the_quarantine(url, tmp_path, monkeypatch):
+    source = open_source(url)
+    for number in (0, 2):
+        file = tmp_path / f"s-{number}.tar"
+        file.write_bytes(bytes(file.stat().st_size))
+    looked: list[int] = []
+    keys = source.index.keys
+    monkeypatch.setattr(source.index, "keys", lambda shard: looked.append(shard) or keys(shard))
+    raws = list(source.read(np.random.default_rng(4).permutation(25)))
+    faults = [{"shard": r.shard, "key": r.key, "reason": r.fault} for r in raws if r.fault]
+    place = f"{tmp_path}/quarantine.parquet"
+    rest_of_a_shard = {"shard": f"{tmp_path}/s-0.tar", "key": "", "reason": "truncated in a header"}
+    assert write_quarantine(place, [rest_of_a_shard]) == 1
+    assert write_quarantine(place, faults) == 1 + 15
+    assert looked == [0, 2]  # once each, however many samples
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+@pytest.mark.parametrize(
+    ("pattern", "shards"),
+    [("{en,de,en}", ["en", "de", "en"]), ("{?n,d*,*}", ["en", "de", "de", "en"])],
+)
+def test_a_shard_that_is_named_twice_is_read_twice_and_no_other_in_its_place(
+    memory, tmp_path, make_tar, where, pattern, shards
+):
+    for name in ("en", "de"):  # of one size: bytes of another one would be read as samples
+        texts = {f"{number}": {"txt": b"%s %d" % (name.encode(), number)} for number in range(3)}
+        file = make_tar(tmp_path / f"{name}.tar", texts)
+        storage.write_atomic(f"{memory}/{name}.tar", file.read_bytes())
+    source = open_source(f"{tmp_path if where == 'disk' else memory}/{pattern}.tar")
+    asked = np.random.default_rng(5).permutation(len(shards) * 3)
+    raws = list(source.read(asked))
+    expected = [(shards[number // 3], number % 3) for number in asked]
+    assert [Path(raw.shard).stem for raw in raws] == [name for name, _ in expected]
+    assert [raw.members["txt"].decode() for raw in raws] == [f"{n} {k}" for n, k in expected]
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 100))

@@ -55,7 +55,7 @@ def command(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace shards of that name once all new ones are there; DEST needs room for both.",
+            help="Replace shards of that name, once all new ones are there beside them.",
         ),
     ] = False,
     strict: Annotated[

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from pipelines.shards import storage
+from trainers.trackers import jsonl
 from trainers.trackers.jsonl import Jsonl
 
 
@@ -45,6 +48,22 @@ def test_an_object_store_gets_whole_files_now_and_then() -> None:
     made.log({"loss": 1.0}, samples=32)
     made.close()
     assert storage.read_text(f"{run}/metrics.jsonl").count("\n") == 4
+
+
+def test_a_slow_store_is_written_to_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, writes = [0.0], []
+
+    def write(url: str, text: str) -> None:
+        now[0] += 2.0
+        writes.append(now[0])
+
+    monkeypatch.setattr(jsonl.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(jsonl.storage, "write_text", write)
+    made = Jsonl(Jsonl.Config(interval=30.0), run="memory://runs/slow", samples=0)
+    while now[0] < 1000:
+        made.log({"loss": 1.0}, samples=8)
+        now[0] += 1.0
+    assert len(writes) == 1000 // 202 + 1
 
 
 def test_a_resumed_run_drops_what_its_commit_does_not_have(tmp_path: Path) -> None:

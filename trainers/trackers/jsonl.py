@@ -16,7 +16,7 @@ class Jsonl:
     """Writes ``RUN/metrics.jsonl``; a resumed run drops lines after its commit."""
 
     class Config(core.Config):
-        """Seconds between writes to an object store, where a file cannot grow; more if it is slow."""
+        """Seconds between writes to an object store, where files cannot grow; more if slow."""
 
         interval: float = 30.0
 

@@ -46,7 +46,7 @@ def directly(data: bytes, config: AudioConfig, key: int) -> tuple[np.ndarray, fl
     out = np.full(config.samples, 7.0, np.float32)
     wav = parse(data)
     assert wav is not None
-    return out, wav_window(wav, config, key, out)
+    return out, wav_window(wav, config, key, None, out)
 
 
 @pytest.mark.parametrize("codec", BITS)

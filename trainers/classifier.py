@@ -16,6 +16,9 @@ from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import LossOutput, Objective
 from trainers.optimizers import parameter_groups
 
+IGNORED = -100
+"""Label of what does not count, as ``cross_entropy`` has it."""
+
 
 class Network(nn.Module):
     """A tower, standardisation as the probe has it, and a linear head.
@@ -46,16 +49,21 @@ class Network(nn.Module):
 
 
 class Classifier(Objective):
-    """Cross-entropy of a network's logits; views are ``image`` and ``label`` ([B] int64)."""
+    """Cross-entropy of a network's logits, the mean of all labels that count.
+
+    Views are ``image`` and ``label``: [B] int64, or [B, H, W] where the network is of pixels.
+    """
 
     def __init__(self, network: Network):
         super().__init__()
         self.network = network
 
     def forward(self, batch: Batch) -> LossOutput:
-        """Classify every image."""
+        """Classify every image, or every pixel; without any that counts the loss is 0."""
         logits = self.network(batch.views["image"])
-        return LossOutput(F.cross_entropy(logits, batch.views["label"]))
+        labels = batch.views["label"]
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        return LossOutput(total / (labels != IGNORED).sum().clamp(min=1))
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from pipelines.core import UserError
 
 _ENTRIES = 1 << 24  # similarities held at once
-_TOGETHER = 4096  # queries that vote at once
+_VOTES = 1 << 20  # counted at once
 
 
 def finite(vectors: Tensor) -> Tensor:
@@ -63,13 +63,18 @@ def vote(scores: Tensor, labels: Tensor, temperature: float) -> Tensor:
     Returns:
         [N] int64.
     """
-    answers = []
-    for part, owners in zip(
-        torch.split(scores, _TOGETHER), torch.split(labels, _TOGETHER), strict=True
-    ):
-        # Relative to the nearest, or a low temperature would overflow.
-        weights = ((part - part[:, :1]) / temperature).double().exp()
-        same = owners[:, :, None] == owners[:, None, :]  # [n, K, K]
-        totals = (same * weights[:, None, :]).sum(2)
-        answers.append(owners.gather(1, totals.argmax(1, keepdim=True))[:, 0])
-    return torch.cat(answers)
+    together = max(1, _VOTES // scores.shape[1])
+    parts = zip(torch.split(scores, together), torch.split(labels, together), strict=True)
+    return torch.cat([_winners(part, owners, temperature) for part, owners in parts])
+
+
+def _winners(scores: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    # Relative to the nearest, or a low temperature would overflow.
+    weights = ((scores - scores[:, :1]) / temperature).double().exp()
+    # Labels numbered for each query by themselves: memory is that of the votes, not of all pairs
+    # of them nor of all classes. Each label's are added up from the nearest on.
+    ordered, order = labels.sort(1)
+    numbers = F.pad((ordered[:, 1:] != ordered[:, :-1]).cumsum(1), (1, 0))
+    numbers = torch.empty_like(order).scatter_(1, order, numbers)
+    totals = torch.zeros_like(weights).scatter_add_(1, numbers, weights).gather(1, numbers)
+    return labels.gather(1, totals.argmax(1, keepdim=True))[:, 0]

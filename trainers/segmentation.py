@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipelines.core import UserError
 from pipelines.decode.mask import UNCOUNTED
 from pipelines.views import normalise, pixels
-from trainers.classifier import Network
+from trainers.classifier import IGNORED, Network
 from trainers.core.evaluation import GalleryRow, Outcome
 from trainers.finetune_task import Task
 
@@ -25,8 +25,6 @@ _BATCH = 64
 _RESAMPLES, _SEED, _TAILS = 1000, 0, (0.025, 0.975)
 Masks = Mapping[str, npt.NDArray[np.uint8]]
 """Masks of every test set by name. [N, H, W] each"""
-IGNORED = -100
-"""Label of pixels that do not count, as ``cross_entropy`` has it."""
 
 
 class DenseNetwork(Network):

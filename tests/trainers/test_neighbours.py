@@ -86,5 +86,42 @@ def test_votes_in_parts_are_the_same(monkeypatch):
     scores = torch.rand(50, 6, generator=random).sort(1, descending=True).values
     labels = torch.randint(4, (50, 6), generator=random)
     whole = vote(scores, labels, 0.07)
-    monkeypatch.setattr(neighbours, "_TOGETHER", 7)
+    monkeypatch.setattr(neighbours, "_VOTES", 7 * 6)
     assert torch.equal(vote(scores, labels, 0.07), whole)
+
+
+def by_all_pairs(scores: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+    weights = ((scores - scores[:, :1]) / temperature).double().exp()
+    same = labels[:, :, None] == labels[:, None, :]
+    totals = (same * weights[:, None, :]).sum(2)
+    return labels.gather(1, totals.argmax(1, keepdim=True))[:, 0]
+
+
+@pytest.mark.parametrize("k", [1, 6, 40])
+@pytest.mark.parametrize("levels", [None, 1, 2])
+def test_votes_are_those_of_all_pairs_of_neighbours_ties_included(k, levels):
+    random = torch.Generator().manual_seed(k)
+    scores = torch.rand(500, k, generator=random)
+    if levels:  # weights of exactly 1 and 0: many sums are equal, and none is rounded
+        scores = (scores * levels).floor() * 100
+    scores = scores.sort(1, descending=True).values
+    labels = torch.randint(-2, 5, (500, k), generator=random) * 10**12
+    assert torch.equal(vote(scores, labels, 0.07), by_all_pairs(scores, labels, 0.07))
+
+
+def test_votes_of_many_neighbours_are_never_held_as_pairs(monkeypatch):
+    monkeypatch.setattr(neighbours, "_VOTES", 100)
+    sizes = []
+
+    class Spy(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            made = found if isinstance(found, (tuple, list)) else [found]
+            sizes.extend(t.numel() for t in made if isinstance(t, torch.Tensor))
+            return found
+
+    scores = torch.ones(30, 40)
+    labels = torch.arange(40).expand(30, 40)
+    with Spy():
+        vote(scores, labels, 0.1)
+    assert max(sizes) <= 100

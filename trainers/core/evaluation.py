@@ -155,7 +155,7 @@ class Outcome(Config):
         metrics: All metrics by name, as shares in [0, 1] where they are accuracies.
         headline: Name of the metric that charts and tables show.
         chance: The headline metric of a guesser.
-        examples: How many examples the metrics are over.
+        examples: How many examples the headline is over.
         interval: Bootstrap 95 % interval of the headline metric.
         gallery: Pictures for the report.
     """

@@ -80,7 +80,7 @@ class Retrieval:
             },
             headline="text_to_image_r1",
             chance=_chance(labels),
-            examples=len(data),
+            examples=len(queries),
             interval=bootstrap_interval(image_hits[:, 0]),
             gallery=rows,
         )

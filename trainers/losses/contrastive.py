@@ -9,6 +9,7 @@ from torch import Tensor
 from trainers.core.collective import world
 from trainers.losses.gather import gather
 from trainers.losses.mean import global_mean
+from trainers.losses.precision import product, wide
 
 
 def nt_xent(
@@ -31,7 +32,7 @@ def nt_xent(
         Local mean of the loss [], the share of pairs whose other view is nearest [], and what
         that is of a guesser []; such that means over workers are those of all pairs that count.
     """
-    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    a, b = F.normalize(wide(a), dim=1), F.normalize(wide(b), dim=1)
     all_a, all_b = gather(a), gather(b)
     rows, total = len(a), len(all_a)
     place = torch.arange(rows, device=a.device) + world()[0] * rows
@@ -43,10 +44,10 @@ def nt_xent(
         mine, everyone = usable.repeat(2), gather(usable.long()).bool().repeat(2)
         # Rows that do not count keep their logits: without any, their gradient would be no number.
         hidden = hidden | (mine[:, None] & ~everyone)
-    logits = torch.cat([a, b]) @ torch.cat([all_a, all_b]).T / temperature
+    logits = product(torch.cat([a, b]), torch.cat([all_a, all_b]).T) / temperature
     logits = logits.masked_fill(hidden, float("-inf"))
     losses = F.cross_entropy(logits, other, reduction="none")
-    right = (logits.detach().argmax(1) == other).to(losses.dtype)  # of products: bf16, it may be
+    right = (logits.detach().argmax(1) == other).to(losses.dtype)
     chance = 1 / (~hidden).sum(1).to(losses.dtype)
     if mine is None:
         return losses.mean(), right.mean(), chance.mean()
@@ -72,12 +73,12 @@ def image_text(
     Returns:
         Local mean of the loss [], and the share of images whose nearest caption is theirs [].
     """
-    images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+    images, texts = F.normalize(wide(images), dim=1), F.normalize(wide(texts), dim=1)
     all_images, all_texts, all_identities = gather(images), gather(texts), gather(identities)
     positive = (identities[:, None] == all_identities[None, :]).to(images.dtype)  # [B, G]
     target = positive / positive.sum(1, keepdim=True)
-    by_image = scale * images @ all_texts.T
-    by_text = scale * texts @ all_images.T
+    by_image = product(scale * images, all_texts.T)
+    by_text = product(scale * texts, all_images.T)
     loss = (_soft_cross_entropy(by_image, target) + _soft_cross_entropy(by_text, target)) / 2
     nearest = by_image.detach().argmax(1, keepdim=True)
     return loss, positive.gather(1, nearest).mean()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.losses.gather import gather
-from trainers.losses.precision import wide
+from trainers.losses.precision import product, wide
 
 
 def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
@@ -26,7 +26,7 @@ def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
         Correlations in [-1, 1]. [D, D]
     """
     a, b = (_standardised(gather(wide(view)), eps) for view in (a, b))
-    return a.T @ b / len(a)
+    return product(a.T, b) / len(a)
 
 
 def barlow_twins(a: Tensor, b: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,7 +73,7 @@ def vicreg(
 
 def _spread_and_covariance(rows: Tensor) -> tuple[Tensor, Tensor]:
     centred = rows - rows.mean(0)
-    covariance = centred.T @ centred / (len(rows) - 1)
+    covariance = product(centred.T, centred) / (len(rows) - 1)
     deviation = (centred.square().sum(0) / (len(rows) - 1) + 1e-4).sqrt()
     return F.relu(1 - deviation).mean(), _off_diagonal(covariance).square().sum() / rows.shape[1]
 

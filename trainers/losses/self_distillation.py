@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainers.core.collective import world
 from trainers.losses.gather import gather
-from trainers.losses.precision import wide
+from trainers.losses.precision import product, wide
 
 _EPS = 1e-8
 
@@ -71,9 +71,7 @@ def koleo(rows: Tensor) -> Tensor:
     rows = F.normalize(wide(rows), dim=1)
     others = gather(rows)
     with torch.no_grad():
-        # Not rounded by autocast: neighbours may be close to one another.
-        with torch.autocast(rows.device.type, enabled=False):
-            cosines = rows @ others.T  # [B, G]
+        cosines = product(rows, others.T)  # [B, G]; neighbours may be close to one another
         own = torch.arange(len(rows), device=rows.device) + world()[0] * len(rows)
         nearest = cosines.scatter(1, own[:, None], float("-inf")).argmax(1)
     distances = torch.linalg.vector_norm(rows - others[nearest], dim=1)

@@ -21,7 +21,7 @@ from pipelines.views import AudioPresentView, AudioView, ClipView
 from trainers.core.collective import world
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.losses.gather import gather
-from trainers.losses.precision import wide
+from trainers.losses.precision import product, wide
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 from trainers.models.mel_transformer import MelTransformer
@@ -104,12 +104,15 @@ class AudioVideoAlignment(ComparingObjective):
         away = torch.cat([seen, moved]) - seen[mine, None]
         near = (batch.samples[:, None] == samples.repeat(2)) & (away.abs() < self._least)
         hidden = near.scatter(1, mine[:, None], False) | ~present.repeat(2)
-        logits = (rows["clip"] @ sounds.T / self._temperature).masked_fill(hidden, _ABSENT)
+        logits = product(rows["clip"], sounds.T) / self._temperature
+        logits = logits.masked_fill(hidden, _ABSENT)
         usable = (present & found)[mine].to(logits.dtype)
         # Of all workers, so that the mean of their means is that of all usable samples.
         share = gather(usable.mean().view(1)).mean().clamp(min=1 / len(present))
-        three = torch.stack([mine, mine + len(present), partners[mine]], 1)
-        right = (logits.detach().gather(1, three).argmax(1) == 0).to(logits.dtype)
+        wrong = torch.stack([mine + len(present), partners[mine]], 1)
+        best = logits.detach().gather(1, wrong).amax(1, keepdim=True)
+        # Whoever cannot tell them apart (silence, a collapsed tower) has not found it.
+        right = (logits.detach().gather(1, mine[:, None]) > best)[:, 0].to(logits.dtype)
         losses = F.cross_entropy(logits, mine, reduction="none")
         metrics = {"accuracy": (right * usable).mean() / share, "usable": usable.mean()}
         return LossOutput((losses * usable).mean() / share, metrics)

@@ -15,6 +15,7 @@ from pipelines.augment.crop_colour import CropColour
 from pipelines.core.batch import Batch
 from pipelines.views import IdentityView, ImageView, TextView
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
+from trainers.losses.capped import capped_exp
 from trainers.losses.contrastive import image_text
 from trainers.models import TOWERS
 from trainers.models.bag_of_tokens import BagOfTokens
@@ -70,7 +71,7 @@ class Clip(ComparingObjective):
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Match every image of the global batch with its caption."""
-        scale = self.log_scale.exp().clamp(max=_LARGEST_SCALE)
+        scale = capped_exp(self.log_scale, _LARGEST_SCALE)
         loss, found = image_text(rows["image"], rows["text"], scale, batch.views["identity"])
         return LossOutput(loss, {"accuracy": found, "logit_scale": scale.detach()[0]})
 

@@ -71,8 +71,8 @@ class Moco(ComparingObjective):
         """Ask for each view's key with the other view."""
         queries = self.predictor(self.student[1](both(rows))).chunk(2)
         keys = self.teacher(both(rows, "teacher_"), 1).chunk(2)
-        one, found_one = info_nce(queries[0], keys[1], self._temperature)
-        two, found_two = info_nce(queries[1], keys[0], self._temperature)
+        one, found_one = info_nce(queries[0], keys[1], self._temperature, batch.samples)
+        two, found_two = info_nce(queries[1], keys[0], self._temperature, batch.samples)
         loss = 2 * self._temperature * (one + two)
         return LossOutput(loss, {"accuracy": (found_one + found_two) / 2})
 

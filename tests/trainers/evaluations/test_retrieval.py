@@ -51,7 +51,7 @@ def test_agrees_with_a_loop(captions, signal):
     outcome = run(data, model)
     assert outcome.metrics == pytest.approx(naive(data, model))
     assert outcome.headline == "text_to_image_r1"
-    assert outcome.examples == 60
+    assert outcome.examples == len(set(captions))  # as many as the headline is over
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from pipelines.core import ConfigError, UserError, validate
+from pipelines.core.batch import Batch
+from trainers.classifier import Classifier
 from trainers.core.evaluation import EvaluationData
 from trainers.core.objective import Surroundings
 from trainers.finetune_task import Learned, Task
@@ -172,3 +174,29 @@ def test_config_round_trip_and_unknown_keys() -> None:
     assert MODES.parse(MODES.dump(config)) == config
     with pytest.raises(ConfigError, match="unknown key"):
         validate(MODES.get("dense").config, {"epoch": 3}, "dense")
+
+
+@pytest.mark.parametrize("uncounted", [0.0, 0.3, 1.0])
+def test_pixels_that_do_not_count_are_left_out_of_the_loss_be_it_all(uncounted: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    head = nn.Conv2d(3, 4, 1)
+    images = torch.rand(2, 3, 5, 5, generator=random)
+    labels = torch.randint(0, 4, (2, 5, 5), generator=random)
+    labels[torch.rand(2, 5, 5, generator=random) < uncounted] = -100
+    numbers = torch.arange(2)
+    loss = Classifier(head)(Batch(numbers, numbers, {"image": images, "label": labels})).loss
+    (gradient,) = torch.autograd.grad(loss, head.weight)
+    if uncounted == 1:
+        assert loss.item() == 0
+        assert not gradient.any()
+    else:
+        expected = nn.functional.cross_entropy(head(images), labels)
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, head.weight)[0])
+
+
+def test_a_step_without_a_pixel_that_counts_ends_no_training() -> None:
+    task = task_of()
+    assert task.labelled.reference.masks is not None
+    task.labelled.reference.masks[:8] = 255
+    assert learn(task, batch=1).scores

@@ -134,3 +134,22 @@ def test_what_is_too_short_is_refused(changes: dict[str, int], message: str) -> 
     config = OBJECTIVES.parse({"kind": "audio_video_alignment"})
     with pytest.raises(ConfigError, match=message):
         OBJECTIVES.build(config, replace(AROUND, **changes))
+
+
+def test_what_cannot_be_told_apart_is_not_found() -> None:
+    objective = small("audio_video_alignment")
+    batch = double_batch(objective)
+    equal = {name: torch.ones_like(row) for name, row in objective.encode(batch).items()}
+    assert objective.compare(equal, batch).metrics["accuracy"].item() == 0
+
+
+def test_the_loss_is_not_rounded_by_autocast() -> None:
+    objective = small("audio_video_alignment").float()
+    batch = random_batch(objective, 8, 16)
+    rows = {n: r.detach().requires_grad_() for n, r in objective.encode(batch).items()}
+    exact = objective.compare(rows, batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        found = objective.compare(rows, batch).loss
+    assert torch.equal(found, exact)
+    gradients = (torch.autograd.grad(loss, list(rows.values())) for loss in (found, exact))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))

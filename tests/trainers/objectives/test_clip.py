@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError
+from pipelines.core.batch import Batch
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.objectives.clip import Clip
@@ -30,3 +31,26 @@ def test_images_and_texts_meet_in_one_space() -> None:
     batch = random_batch(Clip(Clip.Config(), AROUND), 4, 16)
     assert encoders["image_embedding"](batch.views["image"]).shape == (4, 32)
     assert encoders["text_embedding"](batch.views["text"]).shape == (4, 32)
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_a_logit_scale_beyond_its_bound_comes_back_where_the_loss_wants_it(matched: bool) -> None:
+    objective = Clip(Clip.Config(), AROUND)
+    angles = torch.arange(4) * 0.1
+    rows = torch.stack([angles.cos(), angles.sin()], 1)
+    texts = rows if matched else rows.flip(0)
+    numbers = torch.arange(4)
+    batch = Batch(numbers, numbers, {"identity": numbers})
+    with torch.no_grad():
+        objective.log_scale.fill_(5.0)
+    optimizer = torch.optim.SGD([objective.log_scale], lr=0.05)
+    for _ in range(20):
+        output = objective.compare({"image": rows, "text": texts}, batch)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    scale = output.metrics["logit_scale"].item()
+    if matched:
+        assert (objective.log_scale.item(), scale) == (5.0, 100.0)
+    else:
+        assert scale < 100

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from pipelines.core.batch import Batch
@@ -13,12 +16,15 @@ from tests.trainers.two_workers import (
 from trainers.losses.query_key import info_nce
 
 
-def test_the_loss_contrasts_both_views_predictions_with_the_others_keys() -> None:
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_loss_contrasts_both_views_predictions_with_the_others_keys(copies: int) -> None:
     objective = small("moco")
     batch = double_batch(objective)
+    batch = replace(batch, samples=batch.samples // copies)
     query_a, query_b = objective.predictor(objective.student(both(batch))).split(8)
     key_a, key_b = objective.teacher.module(both(batch)).split(8)
-    contrasts = info_nce(query_a, key_b, 0.2)[0] + info_nce(query_b, key_a, 0.2)[0]
+    pairs = (query_a, key_b), (query_b, key_a)
+    contrasts = sum(info_nce(*pair, 0.2, batch.samples)[0] for pair in pairs)
     torch.testing.assert_close(objective(batch).loss, 2 * 0.2 * contrasts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import json
 import os
 import socket
@@ -26,7 +28,8 @@ Mark = dict[str, Any]
 def alone(run: str, say: Callable[[str], None], beat: float = _BEAT) -> Iterator[None]:
     """Keep other drivers out of a run's folder while the body runs.
 
-    Two that start in the same moment are not told apart; what restarts on a schedule is.
+    Two that start in the same moment are not told apart; what restarts on a schedule is. One that
+    was away for so long that another took its place is interrupted.
 
     Args:
         run: The run's URL.
@@ -47,21 +50,22 @@ def alone(run: str, say: Callable[[str], None], beat: float = _BEAT) -> Iterator
     storage.write_text(url, json.dumps(mine))
     ended = threading.Event()
     keeper = threading.Thread(
-        target=_keep, args=(url, mine, ended, beat), daemon=True, name="alive"
+        target=_keep, args=(url, mine, ended, beat, say), daemon=True, name="alive"
     )
     keeper.start()
     try:
         yield
     finally:
         ended.set()
-        keeper.join()
-        if _same(_read(url), mine):
-            storage.remove(url)
+        keeper.join(_GLANCE)
+        with contextlib.suppress(StorageError):  # a mark that stays is in nobody's way for long
+            if _same(_read(url), mine):
+                storage.remove(url)
 
 
 def _mark() -> Mark:
     me = os.getpid()
-    host = {"host": socket.gethostname(), "pid": me, "born": _born(me)}
+    host = {"host": socket.gethostname(), "pid": me, "where": _where(), "born": _born(me)}
     return {"id": uuid.uuid4().hex, **host, "beat": 0}
 
 
@@ -82,7 +86,7 @@ def _read(url: str) -> Mark | None:
 
 def _at_work(found: Mark, url: str, say: Callable[[str], None], look: float = _LOOK) -> bool:
     """Whether a mark's driver lives: seen at once on this machine, elsewhere by its beat."""
-    if found.get("host") == socket.gethostname() and found.get("born"):
+    if found.get("where") == _where() and found.get("born"):
         return bool(_born(found.get("pid")) == found["born"])
     say(f"{found.get('host')} left a mark in the run's folder: looking whether it is at work")
     deadline = time.monotonic() + look
@@ -100,13 +104,30 @@ def _born(pid: object) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]  # one that is dead may not be cleared away
 
 
-def _keep(url: str, mine: Mark, ended: threading.Event, beat: float) -> None:
+def _where() -> str | None:
+    """This machine's start and this container's processes; None where the system tells neither."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _keep(
+    url: str, mine: Mark, ended: threading.Event, beat: float, say: Callable[[str], None]
+) -> None:
     while not ended.wait(beat):
-        mine["beat"] += 1
         try:
+            found = _read(url)
+            if found is not None and not _same(found, mine):
+                say(f"{found.get('host')} began a run in this folder: this one ends")
+                _thread.interrupt_main()
+                return
+            mine["beat"] += 1
             storage.write_text(url, json.dumps(mine))
         except StorageError:
             continue  # a store that is down comes back; training tells if it does not

@@ -110,7 +110,7 @@ def check_fit(recipe: Recipe, profile: Profile) -> None:
     """
     check_together(recipe.optimizer, profile.engine)
     best, judges = profile.keep.best, [f"{kind}/{name}" for kind, name in recipe.judges]
-    if best is not None and best not in judges:
+    if best is not None and judges and best not in judges:
         raise ConfigError(f"keep.best: no evaluation is called '{best}'; {nearest(best, judges)}")
     batch, workers = recipe.global_batch, profile.workers
     if batch % workers:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import ray
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
+from ray.util import placement_group, remove_placement_group
 
 from cluster.profile import Profile
 from pipelines.core import UserError
@@ -123,7 +124,13 @@ def cluster_nodes() -> tuple[list[Node], list[Node]]:
 
 @contextmanager
 def demand(need: Need) -> Iterator[None]:
-    """Ask an autoscaler for room: an attempt starts when it is there, and could not ask before."""
+    """Ask an autoscaler for room, where the number of workers may vary.
+
+    A fixed number asks for itself; a varying one asks for what there is room for.
+    """
+    if not need.varies:
+        yield
+        return
     request_resources(bundles=[dict(need.worker)] * need.most)
     try:
         yield
@@ -139,8 +146,6 @@ def wait_for_workers(
 ) -> int:
     """Wait until the cluster has room, and say for how many workers.
 
-    A fixed number may share its CPUs with its readers, where there are no more.
-
     Args:
         need: What is asked for.
         patience: Seconds to wait at most.
@@ -150,20 +155,39 @@ def wait_for_workers(
     Raises:
         UserError: There was no room in time.
     """
-    asked = need if need.varies else replace(need, reading=0.0)
+    if not need.varies:
+        _wait_for_all(need, patience, say)
+        return need.most
     started, told = time.monotonic(), False
     while True:
         waited = time.monotonic() - started
         whole, free = look()
-        found = choose(asked, whole, free, waited)
+        found = choose(need, whole, free, waited)
         if found is not None:
             return found
         if waited > patience:
-            raise UserError(f"no room for {_told(need)} in {patience:g} s; add nodes, or {_LESS}")
+            raise _no_room(need, patience)
         if not told and waited > _FREE:
             say(f"waiting for room for {_told(need)}")
             told = True
         time.sleep(1.0)
+
+
+def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> None:
+    """Reserve room for all workers and give it back: an autoscaler adds it to what is in use."""
+    group = placement_group([dict(need.worker)] * need.most)
+    try:
+        if group.wait(min(_FREE, patience)):
+            return
+        say(f"waiting for room for {_told(need)}")
+        if not group.wait(max(0.0, patience - _FREE)):
+            raise _no_room(need, patience)
+    finally:
+        remove_placement_group(group)
+
+
+def _no_room(need: Need, patience: float) -> UserError:
+    return UserError(f"no room for {_told(need)} in {patience:g} s; add nodes, or {_LESS}")
 
 
 def check_room(need: Need, nodes: Sequence[Node]) -> None:

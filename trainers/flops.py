@@ -146,6 +146,8 @@ class Effort:
         try:
             self._flops = _count(self._copy.to(self._device), batch)
         except torch.OutOfMemoryError:  # counted in full precision, with plain attention
+            if self._workers > 1:  # the others wait for this one
+                raise
             _log.warning("a step's operations are not counted: there is no memory for it")
         self._copy = None
         if self._device.type == "cuda":

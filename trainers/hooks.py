@@ -170,7 +170,9 @@ class RunHooks:
 
     def quarantine(self, faults: list[dict[str, Any]]) -> None:
         """Keep this worker's unreadable samples where the run stops because of them."""
-        write_quarantine(quarantine_url(self._job.run), faults)
+        with contextlib.suppress(Exception):  # the run's own error matters more
+            self._behind.join()
+            write_quarantine(quarantine_url(self._job.run), faults)
 
     def finish(self, clock: Clock) -> None:
         """See the last commit completed, and keep where the time went."""

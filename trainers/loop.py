@@ -28,6 +28,7 @@ class Plan:
         quarantine_limit: Share of unreadable samples at which the run stops.
         epoch: Samples of an epoch.
         skipped: Steps that make no update: their batches broke an earlier attempt.
+        unreadable: Samples that earlier attempts could not read, a worker.
     """
 
     global_batch: int
@@ -37,6 +38,7 @@ class Plan:
     quarantine_limit: float
     epoch: int
     skipped: frozenset[int] = frozenset()
+    unreadable: float = 0.0
 
 
 class Hooks(Protocol):
@@ -118,9 +120,9 @@ def train(
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
-            seen = (samples - done * batch_size) // engine.world_size
             try:
-                meter.check_quarantine(seen, plan.quarantine_limit)
+                seen = samples // engine.world_size
+                meter.check_quarantine(seen, plan.quarantine_limit, plan.unreadable)
             except DataError:
                 hooks.quarantine(meter.faults)
                 raise

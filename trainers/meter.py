@@ -187,20 +187,22 @@ class Meter:
                 )
         return dict(zip(names, rows.T, strict=True))
 
-    def check_quarantine(self, seen: int, limit: float) -> None:
+    def check_quarantine(self, seen: int, limit: float, earlier: float = 0.0) -> None:
         """Compare this worker's unreadable samples with what is allowed.
 
         Args:
-            seen: Samples that this worker has seen since it started, as its faults are.
+            seen: A worker's samples since the run began.
             limit: Share of them that may be unreadable.
+            earlier: How many earlier attempts found, a worker.
 
         Raises:
             DataError: There are more; names the first.
         """
-        if seen >= _ENOUGH and len(self.faults) > limit * seen:
+        found = len(self.faults) + earlier
+        if seen >= _ENOUGH and self.faults and found > limit * seen:
             first = self.faults[0]
             raise DataError(
-                f"{len(self.faults)} of {seen} samples are unreadable, over "
+                f"{found:.0f} of {seen} samples are unreadable, over "
                 f"data.quarantine_limit {limit}; first {first['key']} in {first['shard']}: "
                 f"{first['reason']}"
             )

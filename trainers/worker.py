@@ -20,6 +20,7 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share
 from pipelines.shards import storage
+from pipelines.shards.quarantine import read_quarantine
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.checkpoint import Commit, latest, sweep
@@ -28,7 +29,7 @@ from trainers.core.objective import Objective
 from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.delivered import Delivered
 from trainers.flops import Effort
-from trainers.hooks import RunHooks
+from trainers.hooks import RunHooks, quarantine_url
 from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.loop import Plan, train
@@ -89,6 +90,7 @@ def work(config: dict[str, Any]) -> None:
         recipe.data.quarantine_limit,
         reader.order.size,
         frozenset(job.skipped),
+        len(read_quarantine(quarantine_url(job.run))) / workers if found else 0.0,
     )
     try:
         train(

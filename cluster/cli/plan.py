@@ -72,12 +72,17 @@ def _peak(gpu: str | None, profile: Profile) -> float:
 
     if profile.device == "cpu":
         return 0.0
-    if gpu is None:
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "NVIDIA A100"
-    flops = peak(gpu, profile.engine.precision)
+    precision = profile.engine.precision
+    if gpu is None and torch.cuda.is_available():
+        here = torch.cuda.get_device_name()
+        if (flops := peak(here, precision)) is not None:
+            return flops
+        say(f"{here}: its speed in {precision} is not known; taking an NVIDIA A100's")
+    gpu = gpu or "NVIDIA A100"
+    flops = peak(gpu, precision)
     if flops is None:
         raise UserError(
-            f"--gpu {gpu}: its speed in {profile.engine.precision} is not known; name one as CUDA "
+            f"--gpu {gpu}: its speed in {precision} is not known; name one as CUDA "
             "does: NVIDIA A100, NVIDIA H100 HBM3, NVIDIA L40S"
         )
     return flops

@@ -56,6 +56,42 @@ def test_another_process_of_the_same_number_is_not_that_run(tmp_path: Path, mark
         pass
 
 
+def test_a_process_that_is_dead_and_not_cleared_away_is_gone() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    deadline = time.monotonic() + 20
+    while _born(child.pid) is not None:  # nobody waits for it: a zombie
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert Path(f"/proc/{child.pid}").exists()
+    child.wait()
+
+
+def test_a_mark_of_another_container_of_this_machine_is_looked_at(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with alone(str(tmp_path), quiet):
+        left = json.loads(mark.read_text())
+    mark.write_text(json.dumps(left | {"where": "its processes", "host": "here"}))
+    told: list[str] = []
+    assert not _at_work(json.loads(mark.read_text()), str(mark), told.append, look=1.0)
+    assert told == ["here left a mark in the run's folder: looking whether it is at work"]
+
+
+def test_a_run_that_lost_its_folder_is_interrupted(tmp_path: Path, mark: Path) -> None:
+    told: list[str] = []
+
+    def lose() -> None:
+        with alone(str(tmp_path), told.append, beat=0.2):
+            mark.write_text('{"id": "another", "host": "elsewhere"}')
+            for _ in range(100):
+                time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        lose()
+    assert told == ["elsewhere began a run in this folder: this one ends"]
+    assert json.loads(mark.read_text())["id"] == "another"
+
+
 @pytest.fixture
 def beating(mark: Path) -> Iterator[None]:
     ended = threading.Event()

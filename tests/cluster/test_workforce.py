@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.profile import Profile
+from cluster.session import Session
 from cluster.workforce import (
     Growth,
     Need,
@@ -106,11 +107,15 @@ def test_a_run_grows_only_into_what_is_free(
     assert grows(asked, workers, free) is expected
 
 
-def test_a_fixed_number_waits_for_room_too() -> None:
-    looks = iter([([], []), ([{"CPU": 3.0}], [{"CPU": 3.0}])])
-    assert wait_for_workers(need(3, 3, batch=63), 10.0, print, lambda: next(looks)) == 3
-    with pytest.raises(UserError, match=r"no room for 3 workers of 1 CPU in 0 s; add nodes, or"):
-        wait_for_workers(need(3, 3, batch=63), 0.0, print, lambda: ([{"CPU": 2.0}], [{"CPU": 2.0}]))
+@pytest.mark.ray
+def test_a_fixed_number_waits_for_room_too(ray_cluster: Session) -> None:
+    told: list[str] = []
+    small, large = need(2, 2, worker={"CPU": 0.01}), need(2, 2, worker={"CPU": 1000.0})
+    assert wait_for_workers(small, 20.0, told.append) == 2
+    assert told == []
+    with pytest.raises(UserError, match=r"no room for 2 workers of 1000 CPU in 0.5 s; add nodes"):
+        wait_for_workers(large, 0.5, told.append)
+    assert told == ["waiting for room for 2 workers of 1000 CPU"]
 
 
 def test_a_machine_that_will_never_hold_the_workers_is_refused() -> None:

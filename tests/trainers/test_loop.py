@@ -244,6 +244,13 @@ def test_unreadable_samples_over_the_limit_stop_the_run() -> None:
     assert recorder.quarantined[0] == {"shard": "a.tar", "key": "k", "reason": "broken"}
 
 
+def test_samples_that_earlier_attempts_could_not_read_count_too() -> None:
+    given = {"quarantine_limit": 0.3}
+    run(Line(), tables(60, 120, FAULT), plan(120, **given), done=60)
+    with pytest.raises(DataError, match="samples are unreadable"):
+        run(Line(), tables(60, 120, FAULT), plan(120, unreadable=60.0, **given), done=60)
+
+
 def test_unreadable_samples_under_the_limit_are_counted() -> None:
     recorder, _ = run(Line(), tables(0, 60, FAULT), plan(60, quarantine_limit=0.5))
     assert len(recorder.faults) == 60

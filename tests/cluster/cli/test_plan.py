@@ -61,7 +61,7 @@ def test_a_plan_for_machines(
 
 
 @pytest.mark.parametrize(
-    ("here", "flops"), [(None, 312e12), ("NVIDIA H200", 989e12), ("NVIDIA L4", 121e12)]
+    ("here", "flops"), [(None, 312e12), ("NVIDIA H200", 989e12), ("NVIDIA T4", 312e12)]
 )
 def test_the_gpu_is_this_machines_if_it_has_one(
     tried: list[tuple[Recipe, Profile]],

@@ -245,7 +245,7 @@ def test_unreadable_samples_over_the_limit_stop_the_run() -> None:
 
 
 def test_samples_that_earlier_attempts_could_not_read_count_too() -> None:
-    given = {"quarantine_limit": 0.3}
+    given = {"quarantine_limit": 0.2}
     run(Line(), tables(60, 120, FAULT), plan(120, **given), done=60)
     with pytest.raises(DataError, match="samples are unreadable"):
         run(Line(), tables(60, 120, FAULT), plan(120, unreadable=60.0, **given), done=60)

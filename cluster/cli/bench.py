@@ -17,7 +17,7 @@ from cluster.cli._options import Json, ProfileName, Set, profile
 from cluster.cli._progress import say
 
 app = typer.Typer()
-_STARTED = 15.0  # seconds from a first step until readers have started
+STARTED = 15.0  # seconds from a first step until readers have started
 
 
 @app.callback()
@@ -166,7 +166,7 @@ def step(
 
 def _tell_step(result: Mapping[str, Any]) -> None:
     """What else the benchmark of a step found, line by line."""
-    if result["warm_seconds"] < _STARTED:
+    if result["warm_seconds"] < STARTED:
         started = f"the clock started {result['warm_seconds']:.0f} s after the first step"
         say(f"{started}, when readers were still starting: more --steps tell more")
     print(f"waiting for data: {100 * result['data_wait_share']:.2f} % of the time")

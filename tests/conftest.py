@@ -1,4 +1,4 @@
-"""What all tests share: one thread of mathematics, one Ray cluster, and tars."""
+"""What all tests share: how examples are drawn, one thread of mathematics, Ray, and tars."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# Here, so that a test draws the same examples whichever others run with it. No deadline: that of
+# a busy machine says nothing about the code.
+settings.register_profile(
+    "eagleray", deadline=None, derandomize=True, database=None, max_examples=60
+)
+settings.load_profile("eagleray")
 
 Samples = Mapping[str, Mapping[str, bytes]]
 

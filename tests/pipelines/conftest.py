@@ -8,13 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from PIL import Image
-
-settings.register_profile(
-    "pipelines", deadline=None, derandomize=True, database=None, max_examples=60
-)
-settings.load_profile("pipelines")
 
 
 @pytest.fixture(scope="session")

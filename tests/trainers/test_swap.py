@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,25 @@ swap = SwapFolder(sys.argv[1])
 (swap.path / "moments").write_text("x")
 print(swap.path, flush=True)
 time.sleep(60)
+"""
+
+# Gone between the two removals: what lies inside comes first, the lock with the second.
+CUT_SHORT = """
+import os, shutil, sys
+from trainers.swap import SwapFolder
+swap = SwapFolder(sys.argv[1])
+(swap.path / "moments").write_text("x")
+print(swap.path, flush=True)
+remove, removed = shutil.rmtree, []
+
+def once(folder, **options):
+    if removed:
+        os._exit(1)
+    removed.append(folder)
+    remove(folder, **options)
+
+shutil.rmtree = once
+swap.close()
 """
 
 
@@ -64,20 +82,15 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "eagleray-swap-being-made"}
 
 
-def test_a_removal_that_was_cut_short_is_finished_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swap = SwapFolder(str(tmp_path))
-    (swap.path / "moments").write_text("x")
-
-    def cut(folder: Path, **_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", cut)
-        with pytest.raises(KeyboardInterrupt):
-            swap.close()
-    assert (swap.path.parent / "lock").exists()  # without it the rest would stay for ever
+def test_a_removal_that_was_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    left = Path(process.stdout.strip())
+    assert process.returncode == 1
+    assert not left.exists()
+    assert (left.parent / "lock").exists()  # without it the rest would stay for ever
+    SwapFolder(str(tmp_path)).close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("place", "why"), [("file/a", "Not a directory"), ("a", "No such file")])

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import faulthandler
 import subprocess
 import sys
-import time
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -35,17 +36,56 @@ def test_a_step_that_hangs_ends_its_process_and_tells_where_it_was() -> None:
     assert "the_step_that_hangs" in done.stderr
 
 
-@pytest.mark.parametrize("left", [False, True])
-def test_waiting_for_a_table_and_what_comes_after_the_last_do_not_count(left: bool) -> None:
-    def slow() -> object:
-        for number in range(2):
-            time.sleep(0.4)
-            yield number
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is done, in turn; nothing is armed, which would end the process of all tests."""
+    found: list[object] = []
 
-    tables = watched(slow(), 0.2)  # type: ignore[arg-type]
-    next(tables)
-    if left:
-        tables.close()  # type: ignore[attr-defined]
-    else:
-        assert list(tables) == [1]
-    time.sleep(0.4)  # this process would be gone
+    def arm(patience: float, *, exit: bool) -> None:
+        found.append(("arm", patience, exit))
+
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", arm)
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: found.append("cancel"))
+    return found
+
+
+@pytest.fixture
+def tables(events: list[object]) -> Generator[int, None, None]:
+    def read() -> Iterator[int]:
+        for number in range(2):
+            events.append("read")
+            yield number
+        events.append("ended")
+
+    made = watched(read(), 0.2)
+    assert isinstance(made, Generator)
+    return made
+
+
+ARMED = ("arm", 0.2, True)
+
+
+def test_waiting_for_a_table_and_what_comes_after_the_last_do_not_count(
+    events: list[object], tables: Generator[int, None, None]
+) -> None:
+    for number in tables:
+        events.append(number)
+    assert events == ["read", ARMED, 0, "cancel", "read", ARMED, 1, "cancel", "ended", "cancel"]
+
+
+def test_what_comes_after_an_early_end_does_not_count(
+    events: list[object], tables: Generator[int, None, None]
+) -> None:
+    assert next(tables) == 0
+    tables.close()
+    assert events == ["read", ARMED, "cancel"]
+
+
+def test_what_comes_after_a_failed_read_does_not_count(events: list[object]) -> None:
+    def fail() -> Iterator[int]:
+        yield 0
+        raise OSError("a disk is gone")
+
+    with pytest.raises(OSError, match="a disk"):
+        list(watched(fail(), 0.2))
+    assert events[-1] == "cancel"

@@ -7,10 +7,16 @@ import pytest
 
 import cluster.run
 from cluster.facts import Facts
+from cluster.prepare import Prepared
 from cluster.profile import Profile, load_profile
+from cluster.run import _ask_for_what_is_missing
 from cluster.session import Session
 from pipelines.shards import storage_faults
-from trainers.recipe import load_recipe
+from tests.trainers.conftest import small_recipe
+from tests.trainers.test_checkpoint import make
+from trainers.checkpoint import commit_at
+from trainers.recipe import Recipe, load_recipe
+from trainers.requests import FileSink, pending, request_for
 
 
 class Reached(Exception):
@@ -74,6 +80,70 @@ def test_a_driver_waits_out_an_outage_once_the_data_has_been_read(
         )
     assert patience == {"prepare": 0.0, "train": 77.0}
     assert storage_faults._here.get() == 0.0
+
+
+def judged_recipe(**changes: object) -> Recipe:
+    """Commits are due after 48, 96, 144 and 160 samples."""
+    evaluations = [{"kind": "zero_shot", "name": "a", "data": "x.tar"}]
+    return small_recipe(**{"evaluations": evaluations, "commit_every": 48, **changes})
+
+
+def test_commits_that_no_worker_asked_for_are_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, recipe = str(tmp_path / "run"), judged_recipe()
+    for samples in (48, 64, 96, 160):  # at 64 the workers left to make room
+        make(run, samples)
+    worker = request_for(run, "/of/a/worker", commit_at(run, 48), recipe.evaluations)
+    FileSink(run).submit(worker)
+    monkeypatch.chdir(tmp_path)
+    _ask_for_what_is_missing(run, recipe)
+    found = pending(run)
+    assert [request.samples for request in found] == [48, 96, 160]
+    assert found[0] == worker
+    for request in found[1:]:
+        commit = commit_at(run, request.samples)
+        assert (request.checkpoint, request.digest) == (commit.url, commit.digest)
+        assert (request.folder, request.evaluations) == (str(tmp_path), worker.evaluations)
+    monkeypatch.chdir("/")
+    _ask_for_what_is_missing(run, recipe)
+    assert pending(run) == found
+
+
+def test_without_evaluations_nothing_is_asked_for(tmp_path: Path) -> None:
+    make(tmp_path, 48)
+    _ask_for_what_is_missing(str(tmp_path), judged_recipe(evaluations=[]))
+    assert pending(str(tmp_path)) == []
+
+
+def test_what_is_missing_is_asked_for_before_the_last_evaluations_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, recipe, waited = str(tmp_path), judged_recipe(), list[int]()
+
+    class Manager:
+        faults = ("one failed",)
+
+        def start(self) -> None: ...
+
+        def finish(self, patience: float) -> bool:
+            waited.extend(request.samples for request in pending(run))
+            return True
+
+    monkeypatch.setattr(cluster.run, "_manager", lambda *_: Manager())
+    monkeypatch.setattr(cluster.run, "train_to_the_end", lambda *_: make(run, 160))
+    faults = cluster.run._train(
+        run,
+        recipe,
+        Profile(),
+        Prepared(None, 0, 0),  # type: ignore[arg-type]
+        Facts(run, recipe, Profile(), ""),
+        Session("", mine=False),
+        _unwatched,
+        print,
+    )
+    assert waited == [160]
+    assert faults == ("one failed",)
 
 
 class Nothing:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -11,14 +13,42 @@ from cluster.submit import pack, submit
 from pipelines.core import UserError
 from tests.trainers.conftest import small_recipe
 
+# As on a node without the project: an editable installation would fill in what was not packed.
+ELSEWHERE = """
+import json, sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+import cluster.evaluation_worker, cluster.run, trainers.worker
+from cluster.profile import load_profile
+from trainers.recipe import load_recipe
+ours = {
+    name: module.__file__
+    for name, module in sys.modules.items()
+    if name.partition(".")[0] in ("pipelines", "trainers", "cluster")
+}
+name, workers = load_recipe("recipe.yaml").name, load_profile("profile.yaml").workers
+print(json.dumps({"name": name, "workers": workers, "modules": ours}))
+"""
+
 
 def test_the_packed_folder_runs_by_itself(tmp_path: Path) -> None:
-    pack(tmp_path, small_recipe(), "workers: 1\n")
-    script = "from trainers.recipe import load_recipe; print(load_recipe('recipe.yaml').name)"
+    pack(tmp_path, small_recipe(), "workers: 3\n")
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ELSEWHERE],
+        cwd=tmp_path,
+        env=alone,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.stdout.strip() == "small"
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["name"], found["workers"]) == ("small", 3)
+    modules = found["modules"]
+    assert {"pipelines.reader", "trainers.worker", "cluster.evaluation_worker"} <= set(modules)
+    # A folder of data without code of its own has no file.
+    files = [Path(file) for file in modules.values() if file is not None]
+    assert [file for file in files if not file.is_relative_to(tmp_path)] == []
     assert (tmp_path / "pipelines" / "datasets" / "emoji" / "emoji-train-00000.tar").exists()
 
 

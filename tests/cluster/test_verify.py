@@ -1,14 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cluster import verify as module
-from cluster.verify import Legs, Streamed, describe, verify
-from pipelines.core import ConfigError, DataError
+from cluster.skipped import Skipped, write_skipped
+from cluster.verify import Legs, Streamed, describe, verify, verify_run
+from pipelines.core import ConfigError, DataError, StorageError
 from pipelines.reader_config import ReaderConfig
+from tests.trainers.conftest import make_commit, reader_of, small_recipe, tables_of
+from tests.trainers.test_checkpoint import engine, state
+from trainers.delivered import Delivered
 
 
 def test_without_a_stop_there_is_one_leg() -> None:
@@ -48,6 +54,77 @@ def tars(folder: Path, make_tar: object, bad: int = 0) -> Streamed:
         make_tar(folder / f"{shard}.tar", {key: samples[key] for key in keys})  # type: ignore[operator]
     text = ("data.decode.text={number: txt}", "data.shuffle={chunk: 4, window: 3}")
     return describe(f"{folder}/*.tar", ("global_batch=16", *text))
+
+
+RECIPE = small_recipe()
+COMMITS = (80, 160)  # the second lies in the second epoch
+Harm = Callable[[list[pa.Table]], list[pa.Table]]
+
+
+def trained(
+    run: Path, harm: Harm = lambda tables: tables, data: str = "", ledger: bool = True
+) -> str:
+    """A run as its workers leave it; returns its place."""
+    (run / "recipe.yaml").write_text(RECIPE.to_yaml())
+    delivered, tables = Delivered(0), iter(harm(list(tables_of(RECIPE))))
+    for samples in COMMITS:
+        assert list(delivered.noted(islice(tables, 5)))
+        if ledger:
+            delivered.write(str(run), samples)
+        stands = state(samples).model_copy(update={"data": data or reader_of(RECIPE).source.digest})
+        make_commit(str(run), engine(), stands, {})
+    return str(run)
+
+
+def with_last(change: Callable[[pa.Table], pa.Table]) -> Harm:
+    return lambda tables: [*tables[:-1], change(tables[-1])]
+
+
+def test_a_run_that_was_trained_on_every_sample_in_its_place_is_exact(tmp_path: Path) -> None:
+    keys: list[str] = []
+    found = verify_run(trained(tmp_path), keys.append)
+    assert found["exact"]
+    assert (found["samples"], found["delivered"], found["left_out"]) == (96, 160, 0)
+    assert found["damaged_shards"] == []
+    assert keys == [key for table in tables_of(RECIPE) for key in table["key"].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (with_last(lambda t: t.take([*range(15)])), (1, 0, 0)),
+        (with_last(lambda t: t.take([1, 0, *range(2, 16)])), (0, 0, 2)),
+        (with_last(lambda t: t.take([0, 0, *range(2, 16)])), (1, 1, 1)),
+        (lambda tables: [*tables[:3], tables[4], tables[3], *tables[5:]], (0, 0, 32)),
+    ],
+    ids=["one is missing", "two are swapped", "one came twice", "two steps are swapped"],
+)
+def test_what_a_run_was_trained_on_is_audited(
+    tmp_path: Path, harm: Harm, expected: tuple[int, int, int]
+) -> None:
+    found = verify_run(trained(tmp_path, harm), lambda key: None)
+    assert not found["exact"]
+    assert (found["missing"], found["repeated"], found["misplaced"]) == expected
+    assert found["examples"]
+
+
+def test_samples_of_batches_that_made_no_update_are_counted(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    write_skipped(run, Skipped().and_step(3, 16).and_step(11, 16))  # the last commit is of step 10
+    found = verify_run(run, lambda key: None)
+    assert found["exact"]
+    assert found["left_out"] == 16
+
+
+def test_a_run_that_cannot_be_audited_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no commit"):
+        verify_run(str(tmp_path), print)
+    trained(tmp_path, ledger=False)
+    with pytest.raises(StorageError, match="train with the profile's ledger: true"):
+        verify_run(str(tmp_path), print)
+    trained(tmp_path, data="another")
+    with pytest.raises(DataError, match="the data set changed since the run's last commit"):
+        verify_run(str(tmp_path), print)
 
 
 @pytest.mark.ray

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.util import placement_group_table
 
+from cluster import workforce
 from cluster.profile import Profile
 from cluster.session import Session
 from cluster.workforce import (
@@ -16,6 +19,7 @@ from cluster.workforce import (
     Node,
     check_room,
     choose,
+    demand,
     fitting,
     grows,
     wait_for_workers,
@@ -110,12 +114,46 @@ def test_a_run_grows_only_into_what_is_free(
 @pytest.mark.ray
 def test_a_fixed_number_waits_for_room_too(ray_cluster: Session) -> None:
     told: list[str] = []
+    before = set(placement_group_table())
     small, large = need(2, 2, worker={"CPU": 0.01}), need(2, 2, worker={"CPU": 1000.0})
     assert wait_for_workers(small, 20.0, told.append) == 2
     assert told == []
+    assert reserved(before) == [("REMOVED", 2, 0.01)]
+    before = set(placement_group_table())
     with pytest.raises(UserError, match=r"no room for 2 workers of 1000 CPU in 0.5 s; add nodes"):
         wait_for_workers(large, 0.5, told.append)
     assert told == ["waiting for room for 2 workers of 1000 CPU"]
+    assert reserved(before) == [("REMOVED", 2, 1000.0)]
+
+
+def reserved(before: set[str]) -> list[tuple[str, int, float]]:
+    """State, bundles and CPUs of each of the placement groups made since."""
+    made = {name: group for name, group in placement_group_table().items() if name not in before}
+    return [(g["state"], len(g["bundles"]), g["bundles"][0]["CPU"]) for g in made.values()]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (need(1, 3, worker=GPU), [[GPU] * 3, []]),
+        (need(3, 3, worker=GPU), []),
+    ],
+    ids=["varying", "fixed"],
+)
+@pytest.mark.parametrize("error", [None, UserError("failed")])
+def test_an_autoscaler_is_asked_for_the_most_until_the_run_ends(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Need,
+    expected: list[list[Node]],
+    error: Exception | None,
+) -> None:
+    requests: list[list[Node]] = []
+    monkeypatch.setattr(workforce, "request_resources", lambda bundles: requests.append(bundles))
+    with pytest.raises(UserError, match="failed") if error else nullcontext(), demand(asked):
+        assert requests == expected[:1]
+        if error:
+            raise error
+    assert requests == expected
 
 
 def test_a_machine_that_will_never_hold_the_workers_is_refused() -> None:

@@ -71,10 +71,13 @@ def pack(folder: Path, recipe: Recipe, profile_text: str) -> None:
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, folder / source.name, ignore=ignored)
     # Nodes need not have the project installed: it is asked for its version and what it requires.
-    metadata = importlib.metadata.metadata(_PROJECT)
-    about = folder / f"{_PROJECT}-{metadata['Version']}.dist-info"
+    installed = importlib.metadata.distribution(_PROJECT)
+    about = folder / f"{_PROJECT}-{installed.version}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text(str(metadata), encoding="utf-8")
+    # As it was installed, or beside a checkout: parsed and written again, lines of the README
+    # that look like headers are an error.
+    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    (about / "METADATA").write_text(text, encoding="utf-8")
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     (folder / "profile.yaml").write_text(profile_text, encoding="utf-8")
 

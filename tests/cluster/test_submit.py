@@ -57,6 +57,11 @@ def test_the_packed_folder_knows_the_project_where_it_is_not_installed(tmp_path:
     (found,) = metadata.distributions(name="eagleray", path=[str(tmp_path)])
     assert found.version == metadata.version("eagleray")
     assert found.requires == metadata.requires("eagleray")
+    installed = metadata.distribution("eagleray")
+    # Word for word: whether it can be written anew depends on what else was imported.
+    assert found.read_text("METADATA") == (
+        installed.read_text("METADATA") or installed.read_text("PKG-INFO")
+    )
 
 
 def test_a_relative_place_is_refused() -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from pipelines.decode.tokenizer import Tokenizer
+from pipelines.shards.quarantine import read_quarantine
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
+from trainers.checkpoint import Staged, committed, publish
 from trainers.core.engine import OptimizerConfig
 from trainers.delivered import Delivered
 from trainers.delivered import delivered as read_delivered
@@ -21,6 +27,7 @@ from trainers.leaving import Leaving
 from trainers.meter import Clock
 from trainers.model import build_objective
 from trainers.requests import pending
+from trainers.retention import Retention
 from trainers.torch_engine import TorchEngine
 
 
@@ -79,6 +86,55 @@ def test_of_films_the_first_frames_are_shown() -> None:
             assert np.array_equal(picture.reshape(-1), film[: 16 * 16 * 3])
 
 
+FAULTS = [
+    {"shard": "a.tar", "key": "k", "reason": "broken"},
+    {"shard": "b.tar", "key": "l", "reason": "cut short"},
+]
+
+
+def hooks_of(run: Path, **job: Any) -> RunHooks:
+    """One worker's, of a small run."""
+    recipe = small_recipe(objective={"kind": "rotation"}, tokenizer=None)
+    engine = TorchEngine(build_objective(recipe, None), OptimizerConfig(), torch.device("cpu"))
+    told = Job(run=str(run), folder="", recipe=recipe, **job)
+    return RunHooks(told, engine, reader_of(recipe), None, 0, Leaving(engine, lambda: False))
+
+
+def test_unreadable_samples_that_stop_a_run_are_kept(tmp_path: Path) -> None:
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.quarantine(FAULTS)
+    assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
+
+
+def test_they_are_kept_once_a_commit_that_is_being_written_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+
+    def slowly(staged: Staged, rank: int) -> None:
+        time.sleep(0.2)
+        publish(staged, rank)
+
+    monkeypatch.setattr("trainers.hooks.publish", slowly)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), FAULTS[:1], judged=False)
+        assert committed(str(tmp_path)) == []
+        hooks.quarantine(FAULTS[1:])
+        assert committed(str(tmp_path)) == [64]
+        assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
+
+
+@pytest.mark.parametrize(("last", "left"), [(None, [64, 80]), (1, [80])])
+def test_a_worker_removes_the_commits_that_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int | None, left: list[int]
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    with closing(hooks_of(tmp_path, keep=Retention(last=last))) as hooks:
+        hooks.commit(64, Clock(), [], judged=False)
+        hooks.commit(80, Clock(), [], judged=False)
+    assert committed(str(tmp_path)) == left
+
+
 def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
     evaluations = [{"kind": "zero_shot", "name": "a", "data": "x.tar"}]
@@ -92,9 +148,8 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     hooks = RunHooks(job, engine, reader_of(recipe), tokenizer, 0, leaving, delivered)
     assert [table.num_rows for table in delivered.noted(tables_of(recipe))][:2] == [16, 16]
     hooks.log({"loss": 1.0}, 80)
-    fault = {"shard": "a.tar", "key": "k", "reason": "broken"}
     hooks.commit(64, Clock(train=2.0), [], judged=False)
-    pause = hooks.commit(80, Clock(train=3.0), [fault], judged=True)  # once the first is written
+    pause = hooks.commit(80, Clock(train=3.0), FAULTS[:1], judged=True)  # once the first is written
     assert pending(str(tmp_path)) == []
     hooks.close()
     assert read_clock(str(tmp_path)).train == 3.0  # as if killed here
@@ -104,7 +159,7 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     assert (request.samples, request.folder) == (80, "/data")
     assert request.evaluations[0]["kind"] == "zero_shot"
     assert pause > 0
-    assert Path(quarantine_url(str(tmp_path))).exists()
+    assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS[:1]
     assert read_clock(str(tmp_path)).train == 4.0
     from trainers.checkpoint import Place, open_commit
 

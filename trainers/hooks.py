@@ -172,6 +172,7 @@ class RunHooks:
         """Keep this worker's unreadable samples where the run stops because of them."""
         with contextlib.suppress(Exception):  # the run's own error matters more
             self._behind.join()
+        with contextlib.suppress(Exception):
             write_quarantine(quarantine_url(self._job.run), faults)
 
     def finish(self, clock: Clock) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 import ray
 import torch
@@ -22,10 +26,12 @@ from cluster.run import Finished, train_run
 from cluster.session import Session
 from cluster.skipped import Skipped, read_skipped, write_skipped
 from pipelines.core import StorageError, UserError
+from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from tests.integration.conftest import SAMPLES, lines_of, tar_recipe, train_workers
 from tests.trainers.conftest import builder_of, tables_of
-from trainers.checkpoint import committed
+from trainers.checkpoint import committed, latest
+from trainers.job import Job
 from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import build_objective
@@ -180,18 +186,69 @@ def test_batches_whose_loss_is_not_finite_are_left_out_until_too_many_are(
 
 
 def test_a_batch_that_is_left_out_changes_no_other(
-    uninterrupted: Path, ray_cluster: Session, tars: str, tmp_path: Path
+    ray_cluster: Session, tars: str, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
+    # Where nothing is learned, a loss tells which samples a batch has, and how they were cut.
+    recipe = tar_recipe(tars, optimizer={"learning_rate": 0.0})
+    profile = load_profile("laptop", ("workers=1", "keep.last=1"))
+    whole, out = tmp_path / "whole", tmp_path / "run"
     out.mkdir()
     write_skipped(str(out), Skipped().and_step(3, 16))
-    train_here(tar_recipe(tars), load_profile("laptop", ("workers=1", "keep.last=1")), out)
+    train_here(recipe, profile, whole)
+    train_here(recipe, profile, out)
     assert committed(str(out)) == [320]
+    expected = {x["step"]: x["loss"] for x in lines_of(whole) if x["step"] != 3}
+    assert len(set(expected.values())) == STEPS - 1
+    assert {x["step"]: x["loss"] for x in lines_of(out)} == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_batch_that_breaks_the_loss_after_a_commit_is_left_out_from_there_on(
+    uninterrupted: Path,
+    ray_cluster: Session,
+    tars: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, starts = tmp_path / "run", tmp_path / "starts"
+
+    def poisoned(config: dict[str, Any]) -> None:
+        from trainers import worker
+
+        job = Job.model_validate(config["job"])
+        found = latest(job.run)
+        at = [found.samples // 16 if found else 0]
+        with starts.open("a") as file:
+            file.write(f"{at[0]}\n")
+        watch, builder = worker.watched, worker.ViewBuilder
+
+        def counted(tables: Iterator[pa.Table], patience: int) -> Iterator[pa.Table]:
+            for table in watch(tables, patience):
+                at[0] += 1
+                yield table
+
+        class Poisoned(builder):
+            def __call__(self, table: pa.Table) -> Batch:
+                batch = super().__call__(table)
+                if at[0] == 13:
+                    batch.views["image"].fill_(math.nan)
+                return batch
+
+        worker.watched, worker.ViewBuilder = counted, Poisoned
+        worker.work(config)
+
+    monkeypatch.setattr("cluster.worker_group.work", poisoned)
+    train_here(tar_recipe(tars), load_profile("laptop", ("workers=1",)), out)
+    assert starts.read_text().split() == ["0", "10"]  # the commit of 160 samples
+    assert read_skipped(str(out)).steps == (13,)
+    events = [event["text"] for event in json.loads((out / "run.json").read_text())["events"]]
+    assert events[0] == "the batch of step 13 is left out: its loss was not finite"
+    assert committed(str(out)) == [160, 320]
     whole, parts = lines_of(uninterrupted), lines_of(out)
-    assert [x["step"] for x in parts] == [x["step"] for x in whole if x["step"] != 3]
-    for a, b in zip(whole[:2], parts[:2], strict=True):
+    assert [x["step"] for x in parts] == [x["step"] for x in whole if x["step"] != 13]
+    for a, b in zip(whole[:12], parts[:12], strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
-    assert parts[2]["loss"] != pytest.approx(whole[3]["loss"], rel=1e-6)  # one update less
+    assert all(math.isfinite(x["loss"]) for x in parts)
+    assert parts[12]["loss"] != pytest.approx(whole[13]["loss"], rel=1e-6)  # one update less
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.core import StorageError
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.shards.quarantine import read_quarantine
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
@@ -122,6 +123,22 @@ def test_they_are_kept_once_a_commit_that_is_being_written_is_complete(
         hooks.quarantine(FAULTS[1:])
         assert committed(str(tmp_path)) == [64]
         assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
+
+
+def test_they_are_kept_where_the_last_commit_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+
+    def fails(staged: Staged, rank: int) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr("trainers.hooks.publish", fails)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], judged=False)
+        hooks.quarantine(FAULTS)
+    assert committed(str(tmp_path)) == []
+    assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
 
 
 @pytest.mark.parametrize(("last", "left"), [(None, [64, 80]), (1, [80])])

@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -26,10 +26,11 @@ from cluster.plan import Measured, Trial, sizes_of
 from cluster.prepare import train_tokenizer
 from cluster.profile import Profile, check_fit
 from pipelines.core import ConfigError, UserError
+from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
-from pipelines.views import ViewBuilder
+from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.core.engine import EngineConfig
 from trainers.flops import flops_per_sample
 from trainers.kept import kept_per_sample
@@ -69,10 +70,10 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
     processes = min(profile.workers, cores) if here else 1
     setting = _Setting(
         recipe,
+        profile,
         profile.engine.model_copy(update={"compile": False}) if here else profile.engine,
         here,
         reader,
-        profile.reader.samples_per_task,
         train_tokenizer(recipe, reader),
         recipe.global_batch // profile.workers,
         max(1, cores // profile.workers) if here else cores,
@@ -100,10 +101,10 @@ class _Setting:
     """What each process of a trial is told."""
 
     recipe: Recipe
+    profile: Profile
     engine: EngineConfig
     here: bool  # whether the profile's device is this machine's
     reader: Reader
-    together: int  # samples of a read task, at least
     tokenizer: Tokenizer | None
     local: int
     threads: int
@@ -126,8 +127,10 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         objective = build_objective(recipe, setting.tokenizer)
         size = recipe.data.decode.size
         again = recipe.repeats
-        views = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device, again)
-        tables, decoding = _decode(setting, rank)
+        builder = ViewBuilder(objective.views, recipe.seed, size, setting.tokenizer, device, again)
+        tables, row_bytes, decoding = _decode(setting, rank, builder)
+        there = setting.profile.augment == "readers"
+        views = partial(unpack, device=device) if there else builder
         few = views(tables[0].slice(0, _FEW))
         flops, sizes = flops_per_sample(objective, few), sizes_of(objective, recipe.optimizer)
         kept = 0.0 if setting.here else kept_per_sample(objective, few, setting.engine)
@@ -145,22 +148,39 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         engine=setting.engine,
         workers=setting.processes,
         cores=os.cpu_count() or 1,
-        row_bytes=setting.reader.row_bytes,
+        row_bytes=row_bytes,
         decode_seconds=decoding,
         flops=flops * recipe.repeats,
         kept=kept * recipe.repeats,
     )
 
 
-def _decode(setting: _Setting, rank: int) -> tuple[list[pa.Table], float]:
-    """Read this process's first batches, as one task does: tables, and seconds a sample."""
+def _decode(
+    setting: _Setting, rank: int, views: Callable[[pa.Table], Batch]
+) -> tuple[list[pa.Table], int, float]:
+    """Read this process's first batches, as one task does.
+
+    Returns:
+        Tables as a worker is given them, bytes of a row of theirs, and seconds that a sample takes
+        one core; views that readers make on GPUs take it none.
+    """
+    profile = setting.profile
     rows = min(setting.local, setting.reader.order.size // setting.processes)
-    count = max(_TABLES, -(-setting.together // rows))
+    count = max(_TABLES, -(-profile.reader.samples_per_task // rows))
     share = Share(rows * setting.processes, rank, setting.processes, 0, count)
     next(setting.reader.batches(share))  # opens files
     began = time.perf_counter()
     held = list(setting.reader.batches(share))
-    return held[:_TABLES], (time.perf_counter() - began) / (rows * count)
+    seconds = (time.perf_counter() - began) / (rows * count)
+    held = held[:_TABLES]
+    if profile.augment == "worker":
+        return held, setting.reader.row_bytes, seconds
+    began = time.perf_counter()
+    held = list(map(Augmented(views, 1), held))
+    if not profile.reader.gpus:
+        seconds += (time.perf_counter() - began) / (rows * _TABLES)
+    torch.set_num_threads(setting.threads)
+    return held, -(-held[0].nbytes // rows), seconds
 
 
 @dataclass
@@ -168,7 +188,7 @@ class _Runs:
     """Steps of an engine over tables that it has."""
 
     engine: Engine
-    views: ViewBuilder
+    views: Callable[[pa.Table], Batch]
     tables: list[pa.Table]
     rate: float
     parts: int = 1

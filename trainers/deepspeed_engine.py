@@ -206,7 +206,8 @@ class DeepSpeedEngine:
         self._engine.step()
         if norm is None:
             norm = torch.as_tensor(self._engine.get_global_grad_norm() or 0.0)
-        if self._averages:
+        # An update that fp16 leaves out is none to be averaged.
+        if self._averages and not (self._scale and not norm.isfinite()):
             self._averages.update()
         return norm
 

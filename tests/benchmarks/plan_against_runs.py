@@ -1,12 +1,13 @@
 """Predictions of ``eagleray plan`` against real runs: memory of a worker, and samples/s.
 
-Run as ``python -m tests.benchmarks.plan_against_runs [SAMPLES] [ROUNDS] [RECIPE ...]``. A run
-stands between two predictions, whose mean is held against it: other work on the machine counts
+Run as ``python -m tests.benchmarks.plan_against_runs [--samples N] [--rounds N] [--profile P]
+[RECIPE ...]``. A run stands between two predictions, whose mean is held against it: other work on the machine counts
 in all three. Linux alone tells what a process had resident at most.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
@@ -33,9 +34,9 @@ def settings(samples: int) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-def planned(recipe: str, samples: int) -> tuple[float, float]:
+def planned(recipe: str, profile: str, samples: int) -> tuple[float, float]:
     """MB of a worker and samples/s, by a prediction."""
-    process = eagleray("plan", recipe, "--json", *settings(samples))
+    process = eagleray("plan", recipe, "--on", profile, "--json", *settings(samples))
     text, _ = process.communicate()
     if process.returncode:
         sys.exit(process.returncode)
@@ -44,11 +45,12 @@ def planned(recipe: str, samples: int) -> tuple[float, float]:
     return memory / 1e6, found["speed"]["samples_per_second"]
 
 
-def ran(recipe: str, samples: int) -> tuple[float, float]:
+def ran(recipe: str, profile: str, samples: int) -> tuple[float, float]:
     """MB of the largest worker and samples/s over the second half, by a run."""
     highest = 0
     with tempfile.TemporaryDirectory(prefix="eagleray-plan-") as folder:
-        process = eagleray("train", recipe, "--out", f"{folder}/run", "--json", *settings(samples))
+        where = "--profile", profile, "--out", f"{folder}/run"
+        process = eagleray("train", recipe, *where, "--json", *settings(samples))
         while process.poll() is None:
             highest = max([highest, *workers(process.pid)])
             time.sleep(_GLANCE)
@@ -79,15 +81,22 @@ def workers(root: int) -> Iterator[int]:
             yield high
 
 
-def main(samples: int, rounds: int, recipes: tuple[str, ...]) -> None:
+def main() -> None:
     """Print a line for every round of every recipe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="*", default=RECIPES)
+    parser.add_argument("--samples", type=int, default=12800)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--profile", default="laptop")
+    told = parser.parse_args()
     heads = [("MB planned", 20), ("ran", 8), ("off", 7), ("samples/s planned", 22)]
     heads += [("ran", 8), ("off", 7)]
     print(" " * 16 + "".join(f"{head:>{width}}" for head, width in heads))
-    for recipe in recipes:
-        before = planned(recipe, samples)
-        for _ in range(rounds):
-            real, after = ran(recipe, samples), planned(recipe, samples)
+    for recipe in told.recipes:
+        where = recipe, told.profile, told.samples
+        before = planned(*where)
+        for _ in range(told.rounds):
+            real, after = ran(*where), planned(*where)
             row = f"{recipe:16}"
             for one, other, truth, width in zip(before, after, real, (20, 22), strict=True):
                 pair = f"{one:,.0f}, {other:,.0f}"
@@ -97,9 +106,4 @@ def main(samples: int, rounds: int, recipes: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(
-        int(given[0]) if given else 12800,
-        int(given[1]) if len(given) > 1 else 2,
-        tuple(given[2:]) or RECIPES,
-    )
+    main()

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from cluster.probe import _FIRST, _decode, _peak, _Runs, _Setting, probe
 from cluster.profile import Profile, load_profile
 from pipelines.core import ConfigError
+from pipelines.views import Augmented
+from pipelines.views.packed import pack
 from tests.trainers.conftest import builder_of, reader_of, small_recipe
 from trainers.core.engine import EngineConfig, OptimizerConfig
 from trainers.flops import flops_per_sample
@@ -21,14 +25,22 @@ def rotation(**changes: object) -> Recipe:
     return small_recipe(objective={"kind": "rotation"}, tokenizer=None, **changes)
 
 
-def setting_of(recipe: Recipe, local: int, processes: int = 1) -> _Setting:
-    return _Setting(recipe, EngineConfig(), True, reader_of(recipe), 1, None, local, 1, processes)
+def setting_of(recipe: Recipe, local: int, processes: int = 1, **profile: object) -> _Setting:
+    told = Profile.model_validate({"reader": {"samples_per_task": 1}, **profile})
+    return _Setting(
+        *(recipe, told, told.engine, True, reader_of(recipe), None, local, 1, processes)
+    )
+
+
+def decoded(setting: _Setting, rank: int = 0) -> tuple[list[pa.Table], int, float]:
+    objective = build_objective(setting.recipe, None)
+    return _decode(setting, rank, builder_of(setting.recipe, objective, None))
 
 
 def runs_of(recipe: Recipe, local: int, parts: int = 1) -> _Runs:
     objective = build_objective(recipe, None)
     views = builder_of(recipe, objective, None)
-    tables, _ = _decode(setting_of(recipe, local), 0)
+    tables, *_ = _decode(setting_of(recipe, local), 0, views)
     engine = TorchEngine(objective, OptimizerConfig(), torch.device("cpu"), parts)
     return _Runs(engine, views, tables, 1e-3, parts)
 
@@ -63,11 +75,34 @@ def test_no_larger_trial_follows_one_that_takes_long(monkeypatch: pytest.MonkeyP
 
 def test_processes_read_different_samples_of_the_real_data() -> None:
     recipe = rotation()
-    read = [_decode(setting_of(recipe, 8, 2), rank) for rank in range(2)]
-    assert all(seconds > 0 for _, seconds in read)
-    first, second = ({n for t in tables for n in t["sample"].to_pylist()} for tables, _ in read)
+    read = [decoded(setting_of(recipe, 8, 2), rank) for rank in range(2)]
+    assert all(seconds > 0 for *_, seconds in read)
+    first, second = ({n for t in tables for n in t["sample"].to_pylist()} for tables, *_ in read)
     assert len(first) == len(second) == 24
     assert not first & second
+
+
+def test_views_that_readers_make_are_theirs_in_time_and_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = rotation()
+    plain, row, alone = decoded(setting_of(recipe, 16))
+    assert "image" in plain[0].column_names
+    assert row == 16 * 16 * 3
+
+    monkeypatch.setattr("cluster.probe.Augmented.__call__", slowly)
+    made, row, both = decoded(setting_of(recipe, 16, augment="readers"))
+    assert "image" not in made[0].column_names
+    assert row > 16 * 16 * 3 * 2  # halves or wider, no whole numbers
+    assert both > alone + 0.2 / 16
+    reader = {"samples_per_task": 1, "gpus": 1}
+    *_, there = decoded(setting_of(recipe, 16, augment="readers", reader=reader))
+    assert there < 0.2 / 16
+
+
+def slowly(self: Augmented, table: pa.Table) -> pa.Table:
+    time.sleep(0.2)
+    return pack(table, self._views(table))
 
 
 def test_the_peak_rises_with_what_is_held() -> None:
@@ -102,9 +137,17 @@ def test_trials_in_processes_of_their_own_tell_all_that_a_plan_needs() -> None:
     assert found.row_bytes == 16 * 16 * 3
     assert found.decode_seconds > 0
     assert found.process > 200 << 20  # the libraries of a worker
-    tables, _ = _decode(setting_of(recipe, 16), 0)
+    tables, *_ = decoded(setting_of(recipe, 16))
     batch = builder_of(recipe, objective, None)(tables[0])
     assert found.flops == pytest.approx(flops_per_sample(objective, batch))
+
+
+@pytest.mark.slow
+def test_a_trial_with_views_of_readers_takes_them_as_they_come() -> None:
+    recipe = rotation()
+    found = probe(recipe, Profile.model_validate({"augment": "readers"}))
+    assert found.trials
+    assert found.row_bytes > 16 * 16 * 3 * 2
 
 
 @pytest.mark.slow
@@ -121,7 +164,7 @@ def test_for_another_device_operations_and_activations_are_counted_and_no_step_i
     found = probe(recipe, Profile(device="cuda", engine=engine))
     assert found.trials == ()
     objective = build_objective(recipe, None)
-    tables, _ = _decode(setting_of(recipe, 16), 0)
+    tables, *_ = decoded(setting_of(recipe, 16))
     batch = builder_of(recipe, objective, None)(tables[0])
     assert found.kept == pytest.approx(kept_per_sample(objective, batch, engine), rel=0.01)
     assert found.kept > 16 * 16 * 3 * 4

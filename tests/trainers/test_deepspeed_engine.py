@@ -222,7 +222,11 @@ ROUGH = [
     "clip:2:fp16:low:host:parts2",
     "clip:3:bf16:parts2",
 ]
-SCALING = [*(f"clip:{stage}:fp16" for stage in STAGES), "clip:0:fp16:parts2", "clip:3:fp16:parts2"]
+SCALED_AVERAGES = ["clip:0:fp16:ema", "clip:3:fp16:ema"]
+SCALING = [
+    *(f"clip:{stage}:fp16" for stage in STAGES),
+    *("clip:0:fp16:parts2", "clip:3:fp16:parts2", *SCALED_AVERAGES),
+]
 EARLY = [f"clip:{stage}:early" for stage in STAGES]
 # A teacher follows shards under stage 3, and prototypes are used by their length.
 MORE = ["byol:3", "swav:3", "clip:0:fp16:muon"]
@@ -393,6 +397,15 @@ def test_an_overflow_while_the_scale_is_sought_is_counted_and_breaks_nothing(
     # In parts other sums are made in fp16, which overflow at another scale.
     same = "clip:0:fp16:parts2" if "parts2" in kind else "clip:0:fp16"
     agree(found[2][same]["rows"], found[2][kind]["rows"], 2e-3)  # two units of fp16
+
+
+@pytest.mark.parametrize("kind", SCALED_AVERAGES)
+def test_an_update_that_is_left_out_is_not_averaged(
+    found, places: dict[int, Path], kind: str
+) -> None:
+    skipped = sum(row[2] for row in found[2][kind]["rows"])
+    assert skipped > 0
+    assert tensors(places[2] / kind)["averaged"].tolist() == [4 - skipped]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ROUGH if "low" in kind and ":3" not in kind])

@@ -97,12 +97,11 @@ def _check_patterns(where: str, patterns: Any, named: dict[str, Any]) -> None:
 
 def _matrices(objective: nn.Module) -> set[int]:
     """Weights of linear layers inside blocks, by identity."""
-    found = {
-        id(layer.weight)
-        for block in blocks(objective)
-        for layer in block.modules()
-        if isinstance(layer, nn.Linear) and layer.weight.requires_grad
-    }
+    layers = [layer for block in blocks(objective) for layer in block.modules()]
+    linear = [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+    # One matrix makes queries, keys and values, and is no layer of its own.
+    joint = [layer.in_proj_weight for layer in layers if isinstance(layer, nn.MultiheadAttention)]
+    found = {id(p) for p in [*linear, *joint] if p is not None and p.requires_grad}
     if not found:
         raise ConfigError(
             "optimizer.kind muon: no tower of this objective has linear layers in blocks; use adamw"

@@ -162,6 +162,19 @@ def test_muon_without_a_matrix_in_blocks_is_refused() -> None:
         build_optimizer(nn.Linear(2, 2), OptimizerConfig(kind="muon"), CPU)
 
 
+def test_muon_takes_the_one_matrix_of_queries_keys_and_values() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16)
+    groups = parameter_groups(
+        nn.ModuleDict({"layers": nn.ModuleList([layer])}), OptimizerConfig(kind="muon")
+    )
+    taken = {id(p) for group in groups if group["moments"] != ADAM for p in group["params"]}
+    names = {name for name, p in layer.named_parameters() if id(p) in taken}
+    assert names == {
+        *("self_attn.in_proj_weight", "self_attn.out_proj.weight"),
+        *("linear1.weight", "linear2.weight"),
+    }
+
+
 def test_two_optimizers_in_one_take_no_closure() -> None:
     optimizer = build_optimizer(tower(), OptimizerConfig(kind="muon"), CPU)
     assert isinstance(optimizer, MuonAndAdamW)

@@ -16,10 +16,18 @@ def encoder(width: int, layers: int, heads: int) -> nn.Module:
     """
     if width % heads:
         raise ConfigError(f"a width of {width} is no multiple of {heads} heads")
-    layer = nn.TransformerEncoderLayer(
+    made = nn.TransformerEncoder(
+        _layer(width, heads), layers, nn.LayerNorm(width), enable_nested_tensor=False
+    )
+    # Torch copies one layer, and copies all start alike.
+    made.layers = nn.ModuleList(_layer(width, heads) for _ in range(layers))
+    return made
+
+
+def _layer(width: int, heads: int) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(
         width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
-    return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
 
 def positions(sides: tuple[int, ...], width: int, like: Tensor) -> Tensor:

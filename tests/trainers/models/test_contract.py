@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from inspect import signature
 
@@ -72,6 +73,19 @@ def test_a_sample_is_the_same_alone_and_in_company(kind: str) -> None:
 def test_training_mode_draws_no_random_numbers(kind: str) -> None:
     tower = build(kind).train()
     torch.testing.assert_close(tower(inputs(tower)), tower(inputs(tower)))
+
+
+@every
+def test_no_two_weights_start_alike(kind: str) -> None:
+    options = SMALL.get(kind, {}) | ({"layers": 2} if "layers" in SMALL.get(kind, {}) else {})
+    tower = TOWERS.build(TOWERS.parse({"kind": kind, **options}), AROUND)
+    weights = [(n, p) for n, p in tower.named_parameters() if p.dim() > 1 and p.std() > 0]
+    alike = [
+        (name, other)
+        for (name, a), (other, b) in itertools.combinations(weights, 2)
+        if a.shape == b.shape and torch.equal(a, b)
+    ]
+    assert not alike
 
 
 @pytest.mark.parametrize("kind", ["vit", "vit_registers", "resnet", "convnext"])

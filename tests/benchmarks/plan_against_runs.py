@@ -1,8 +1,8 @@
 """Predictions of ``eagleray plan`` against real runs: memory of a worker, and samples/s.
 
 Run as ``python -m tests.benchmarks.plan_against_runs [--samples N] [--rounds N] [--profile P]
-[RECIPE ...]``. A run stands between two predictions, whose mean is held against it: other work on the machine counts
-in all three. Linux alone tells what a process had resident at most.
+[RECIPE ...]``. A run stands between two predictions, whose mean is held against it: other work on
+the machine counts in all three. Linux alone tells what a process had resident at most.
 """
 
 from __future__ import annotations

@@ -124,6 +124,10 @@ class Rows:
             for text, draw in zip(texts, draws, strict=True)
         ]
 
+    def plain(self, texts: list[str]) -> list[str]:
+        """Texts as the tokenizer reads them; as they are without one."""
+        return self._tokenizer.plain(texts) if self._tokenizer else texts
+
     def tokens(self, texts: list[str], pieces: Tensor | None = None) -> Tensor:
         """Token ids of texts, or of pieces of long ones, see ``Tokenizer``. [B, L] int64."""
         if self._tokenizer is None:

@@ -61,13 +61,19 @@ class TextView(View):
 
 
 class IdentityView(View):
-    """A 64-bit hash of a text field: equal texts have equal numbers ([B] int64)."""
+    """A 64-bit hash of a text field ([B] int64).
+
+    Texts that are equal to the tokenizer have equal numbers: a tower cannot tell them apart.
+    """
 
     field: str = "caption"
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Nothing to prepare."""
-        return lambda rows: upload(_identities(rows.texts(self.field)), rows.device)
+        return self._make
+
+    def _make(self, rows: Rows) -> Tensor:
+        return upload(_identities(rows.plain(rows.texts(self.field))), rows.device)
 
 
 def compose(

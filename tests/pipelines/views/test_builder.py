@@ -252,6 +252,16 @@ def test_identities_are_equal_where_texts_are():
     assert (ids[:, None] == ids[None]).tolist() == [[a == b for b in CAPTIONS] for a in CAPTIONS]
 
 
+def test_texts_that_a_tower_cannot_tell_apart_are_one(tokenizer):
+    captions = ["Red circle", "red circle", "ｒed circle", "red  circle"]
+    batch = build({"same": IdentityView(), "text": TextView()}, tokenizer)(table(captions=captions))
+    same, tokens = batch.views["same"], batch.views["text"]
+    assert (same[:, None] == same[None]).tolist() == (tokens[:, None] == tokens[None]).all(
+        2
+    ).tolist()
+    assert len(set(same.tolist())) == 2
+
+
 def test_identities_are_the_same_in_every_process():
     # Ranks compare them: Python's own salted hash would not do.
     ids = build({"same": IdentityView()})(table()).views["same"]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -85,24 +85,26 @@ def test_processes_read_different_samples_of_the_real_data() -> None:
 def test_views_that_readers_make_are_theirs_in_time_and_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    now = [0.0]
+
+    def slowly(self: Augmented, table: pa.Table) -> pa.Table:
+        now[0] += 1.0
+        return pack(table, self._views(table))
+
+    monkeypatch.setattr("cluster.probe.Augmented.__call__", slowly)
+    monkeypatch.setattr("cluster.probe.time", SimpleNamespace(perf_counter=lambda: now[0]))
     recipe = rotation()
     plain, row, alone = decoded(setting_of(recipe, 16))
     assert "image" in plain[0].column_names
-    assert row == 16 * 16 * 3
+    assert (row, alone) == (16 * 16 * 3, 0.0)
 
-    monkeypatch.setattr("cluster.probe.Augmented.__call__", slowly)
     made, row, both = decoded(setting_of(recipe, 16, augment="readers"))
     assert "image" not in made[0].column_names
     assert row > 16 * 16 * 3 * 2  # halves or wider, no whole numbers
-    assert both > alone + 0.2 / 16
+    assert both == 1 / 16
     reader = {"samples_per_task": 1, "gpus": 1}
     *_, there = decoded(setting_of(recipe, 16, augment="readers", reader=reader))
-    assert there < 0.2 / 16
-
-
-def slowly(self: Augmented, table: pa.Table) -> pa.Table:
-    time.sleep(0.2)
-    return pack(table, self._views(table))
+    assert there == 0.0
 
 
 def test_the_peak_rises_with_what_is_held() -> None:

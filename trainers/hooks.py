@@ -169,11 +169,13 @@ class RunHooks:
         prune(job.run, job.keep)
 
     def quarantine(self, faults: list[dict[str, Any]]) -> None:
-        """Keep this worker's unreadable samples where the run stops because of them."""
+        """Keep the unreadable samples of all workers where the run stops because of them."""
         with contextlib.suppress(Exception):  # the run's own error matters more
             self._behind.join()
-        with contextlib.suppress(Exception):
-            write_quarantine(quarantine_url(self._job.run), faults)
+        if self._engine.rank == 0:
+            with contextlib.suppress(Exception):
+                write_quarantine(quarantine_url(self._job.run), faults)
+        gather_objects(None)  # a worker that stops ends the others
 
     def finish(self, clock: Clock) -> None:
         """See the last commit completed, and keep where the time went."""

@@ -11,9 +11,12 @@ import pyarrow as pa
 
 from pipelines.core import DataError
 from pipelines.core.batch import Batch
+from trainers.core.collective import gather_objects
 from trainers.core.engine import Engine, OptimizerConfig
 from trainers.meter import Clock, Meter
 from trainers.schedule import commits_after, learning_rate
+
+_ENOUGH = 200  # samples before a share of unreadable ones means anything
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Plan:
         quarantine_limit: Share of unreadable samples at which the run stops.
         epoch: Samples of an epoch.
         skipped: Steps that make no update: their batches broke an earlier attempt.
-        unreadable: Samples that earlier attempts could not read, a worker.
+        unreadable: Samples that earlier attempts could not read.
     """
 
     global_batch: int
@@ -38,7 +41,7 @@ class Plan:
     quarantine_limit: float
     epoch: int
     skipped: frozenset[int] = frozenset()
-    unreadable: float = 0.0
+    unreadable: int = 0
 
 
 class Hooks(Protocol):
@@ -63,7 +66,7 @@ class Hooks(Protocol):
         ...
 
     def quarantine(self, faults: list[dict[str, Any]]) -> None:
-        """Keep unreadable samples that stop the run."""
+        """Keep the unreadable samples, of all workers, that stop the run."""
         ...
 
     def leaves(self) -> bool:
@@ -120,12 +123,7 @@ def train(
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
-            try:
-                seen = samples // engine.world_size
-                meter.check_quarantine(seen, plan.quarantine_limit, plan.unreadable)
-            except DataError:
-                hooks.quarantine(meter.faults)
-                raise
+            _check_unreadable(meter, hooks, plan, samples)
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
         if due or leaves:
@@ -133,6 +131,20 @@ def train(
         if leaves:
             break
     return meter.now()
+
+
+def _check_unreadable(meter: Meter, hooks: Hooks, plan: Plan, seen: int) -> None:
+    """All workers stop alike, so that one of them can keep what was unreadable to any."""
+    found = meter.unreadable + plan.unreadable
+    if not meter.unreadable or seen < _ENOUGH or found <= plan.quarantine_limit * seen:
+        return
+    faults = [fault for part in gather_objects(meter.faults) for fault in part]
+    hooks.quarantine(faults)
+    first = faults[0]
+    raise DataError(
+        f"{found} of {seen} samples are unreadable, over data.quarantine_limit "
+        f"{plan.quarantine_limit}; first {first['key']} in {first['shard']}: {first['reason']}"
+    )
 
 
 def _commit(meter: Meter, hooks: Hooks, samples: int, due: bool) -> None:

@@ -12,12 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipelines.core import DataError, UserError
+from pipelines.core import UserError
 from trainers.core.engine import Engine, StepOutput
 from trainers.core.objective import LossOutput
 from trainers.core.phases import peak_memory
-
-_ENOUGH = 200  # samples before a share of unreadable ones means anything
 
 
 class NotFinite(UserError):
@@ -62,6 +60,9 @@ class Meter:
         clock: Where the time of earlier parts of the run went; kept current.
         batch: Samples of a step.
         epoch: Samples of an epoch.
+
+    Attributes:
+        unreadable: Samples that could not be read, over all workers, as of the last line.
     """
 
     def __init__(self, engine: Engine, clock: Clock, batch: int, epoch: int):
@@ -69,7 +70,9 @@ class Meter:
         self._batch, self._epoch = batch, epoch
         self._earlier = clock.train
         self._began: float | None = None
-        self.faults: list[dict[str, Any]] = []
+        self._faults: dict[tuple[str, str], dict[str, Any]] = {}
+        self._found = 0
+        self.unreadable = 0
         self._begin_interval()
 
     def _begin_interval(self) -> None:
@@ -94,8 +97,15 @@ class Meter:
             self._wait += waited
         if table is not None:
             marked = [text for text in table["fault"].to_pylist() if text]
-            self.faults += [fault for text in marked for fault in json.loads(text)]
+            for fault in (fault for text in marked for fault in json.loads(text)):
+                self._faults[fault["shard"], fault["key"]] = fault
+                self._found += 1
         return table
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """This worker's unreadable samples, each once, however often it came."""
+        return list(self._faults.values())
 
     def add(self, step: int, result: StepOutput) -> None:
         """Count a step."""
@@ -153,13 +163,18 @@ class Meter:
         return line
 
     def _spent(self) -> dict[str, float]:
-        """Seconds of a step by phase, and the peak of memory; means over workers."""
+        """Seconds of a step by phase, and the peak of memory; means over workers.
+
+        Unreadable samples are summed on the way.
+        """
         phases = self._engine.phases.take()
         sums = {"wait": self._wait, **phases, "commit": self._commit}
         spent = {f"seconds_{name}": sum_ / len(self._outputs) for name, sum_ in sums.items()}
         spent["memory_bytes"] = peak_memory(self._engine.device)
-        values = torch.tensor(list(spent.values()), dtype=torch.float64)
-        return dict(zip(spent, self._engine.mean(values).tolist(), strict=True))
+        values = torch.tensor([*spent.values(), self._found], dtype=torch.float64)
+        *means, found = self._engine.mean(values).tolist()
+        self.unreadable = round(found * self._engine.world_size)
+        return dict(zip(spent, means, strict=True))
 
     def check(self) -> dict[str, Tensor]:
         """Average every step since the last line over workers.
@@ -186,23 +201,3 @@ class Meter:
                     step,
                 )
         return dict(zip(names, rows.T, strict=True))
-
-    def check_quarantine(self, seen: int, limit: float, earlier: float = 0.0) -> None:
-        """Compare this worker's unreadable samples with what is allowed.
-
-        Args:
-            seen: A worker's samples since the run began.
-            limit: Share of them that may be unreadable.
-            earlier: How many earlier attempts found, a worker.
-
-        Raises:
-            DataError: There are more; names the first.
-        """
-        found = len(self.faults) + earlier
-        if seen >= _ENOUGH and self.faults and found > limit * seen:
-            first = self.faults[0]
-            raise DataError(
-                f"{found:.0f} of {seen} samples are unreadable, over "
-                f"data.quarantine_limit {limit}; first {first['key']} in {first['shard']}: "
-                f"{first['reason']}"
-            )

@@ -90,7 +90,7 @@ def work(config: dict[str, Any]) -> None:
         recipe.data.quarantine_limit,
         reader.order.size,
         frozenset(job.skipped),
-        len(read_quarantine(quarantine_url(job.run))) / workers if found else 0.0,
+        len(read_quarantine(quarantine_url(job.run))) if found else 0,
     )
     try:
         train(

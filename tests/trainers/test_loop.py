@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from pipelines.core import DataError, UserError
 from pipelines.core.batch import Batch
@@ -100,10 +106,11 @@ def run(
     clock: Clock | None = None,
     leaves_after: int | None = None,
     recorder: Recorder | None = None,
+    kind: type[TorchEngine] = TorchEngine,
 ) -> tuple[Recorder, Clock]:
     recorder = recorder or Recorder(leaves_after)
     optimizer = OptimizerConfig(learning_rate=0.1, warmup=0)
-    engine = TorchEngine(objective, optimizer, torch.device("cpu"))
+    engine = kind(objective, optimizer, torch.device("cpu"))
     return recorder, train(engine, source, build, a_plan, optimizer, recorder, done, clock)
 
 
@@ -248,9 +255,60 @@ def test_samples_that_earlier_attempts_could_not_read_count_too() -> None:
     given = {"quarantine_limit": 0.2}
     run(Line(), tables(60, 120, FAULT), plan(120, **given), done=60)
     with pytest.raises(DataError, match="samples are unreadable"):
-        run(Line(), tables(60, 120, FAULT), plan(120, unreadable=60.0, **given), done=60)
+        run(Line(), tables(60, 120, FAULT), plan(120, unreadable=60, **given), done=60)
 
 
-def test_unreadable_samples_under_the_limit_are_counted() -> None:
-    recorder, _ = run(Line(), tables(0, 60, FAULT), plan(60, quarantine_limit=0.5))
-    assert len(recorder.faults) == 60
+def test_unreadable_samples_under_the_limit_are_kept_once_each() -> None:
+    other = FAULT.replace('"k"', '"other"')
+    both = [*tables(0, 30, FAULT), *tables(30, 60, other)]
+    recorder, _ = run(Line(), iter(both), plan(60, quarantine_limit=0.5))
+    assert [fault["key"] for fault in recorder.faults] == ["k", "other"]
+
+
+def test_a_sample_that_comes_again_counts_again() -> None:
+    with pytest.raises(DataError, match=r"50 of 200 samples are unreadable"):
+        run(Line(), tables(0, 60, FAULT), plan(60, quarantine_limit=0.2))
+
+
+class OneOfTwo(TorchEngine):
+    """A worker of two."""
+
+    world_size = 2
+
+    def mean(self, values: Tensor) -> Tensor:
+        dist.all_reduce(values)
+        return values / 2
+
+
+def stopped(rank: int, folder: str) -> dict[str, Any]:
+    """What a worker of two tells and keeps where only the second has unreadable samples."""
+    dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meet")
+    recorder, given = Recorder(), plan(60, quarantine_limit=0.2)
+    source = tables(0, 60, FAULT if rank else "")
+    with pytest.raises(DataError) as error:
+        run(Line(), source, given, recorder=recorder, kind=OneOfTwo)
+    dist.destroy_process_group()
+    return {"error": str(error.value), "kept": recorder.quarantined}
+
+
+STOPPED = """
+import json, sys
+from tests.trainers.test_loop import stopped
+print(json.dumps(stopped(int(sys.argv[1]), sys.argv[2])))
+"""
+
+
+def test_workers_stop_alike_and_each_knows_the_unreadable_samples_of_all(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", STOPPED, str(rank), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for rank in range(2)
+    ]
+    first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert first == second
+    assert first["kept"] == json.loads(FAULT)
+    assert first["error"].startswith("50 of 200 samples are unreadable")

@@ -234,7 +234,7 @@ def _refresh(
     name: str,
     scan: Scan,
 ) -> Index:
-    fresh = [(u, s) for u, s in listed if u not in known or known[u].stamp != s]
+    fresh = [(u, s) for u, s in dict.fromkeys(listed) if u not in known or known[u].stamp != s]
     folder = next((folder for folder in folders if _writable(folder)), "")
     have, held = dict(known), {}
     for shard, table in scan(fresh, folder):

@@ -97,6 +97,13 @@ def test_the_second_opening_scans_nothing(shards, scan):
     assert same(second, first)
 
 
+def test_a_shard_that_is_named_twice_is_scanned_once(shards, scan):
+    index = open_index(f"{shards}/train-{{0,1,0}}.tar", scan=scan)
+    assert scan.take() == ["train-0.tar", "train-1.tar"]
+    assert counts(index) == [3, 1, 3]
+    assert keys(index) == ["0-0", "0-1", "0-2", "1-0", "0-0", "0-1", "0-2"]
+
+
 def test_an_unchanged_index_is_not_written_again(shards, monkeypatch):
     open_index(f"{shards}/*.tar")
     monkeypatch.setattr(storage, "write_atomic", lambda *_: pytest.fail("written again"))

@@ -56,11 +56,13 @@ def train_to_the_end(
             ask = storage.join(run, "leave.json") if workers < need.most else ""
             now = job.model_copy(update={"skipped": read_skipped(run).steps, "leave": ask})
             config = {"job": now.model_dump(mode="json"), "reader": reference}
+            failed = False
             try:
                 with Growth(need, workers, ask, say):
                     train_group(config, profile, workers)
             except Exception as error:  # what it means is decided below
-                restarts = _after(error, run, recipe, profile, facts, before, restarts)
+                failed = _after(error, run, recipe, profile, facts, before, restarts)
+            restarts = 0 if last_commit(run) > before else restarts + failed
 
 
 def _after(
@@ -71,8 +73,8 @@ def _after(
     facts: Facts,
     before: int,
     restarts: int,
-) -> int:
-    """Note what ended an attempt; returns how many have failed in a row, or raises."""
+) -> bool:
+    """Note what ended an attempt, and raise what ends the run; tells whether it failed."""
     skipped, samples = read_skipped(run), last_commit(run)
     progressed = samples > before
     left = recipe.rewinds - len(skipped.windows)
@@ -82,17 +84,17 @@ def _after(
         write_skipped(run, skipped.and_step(fault.step, recipe.global_batch))
         lost = f"the batch of step {fault.step} is left out: its loss was not finite"
         facts.event(samples, lost)
-        return restarts
+        return False
     if decision == "tell the user" and fault is not None:
         facts.event(samples, str(fault))
         raise fault from error
     if decision == "move":
         facts.event(samples, f"a node was taken away: {_line(error)}")
-        return restarts
+        return False
     facts.event(samples, f"a training worker failed: {_line(error)}")
     if decision == "give up":
         raise error
-    return 0 if progressed else restarts + 1
+    return True
 
 
 def last_commit(run: str) -> int:

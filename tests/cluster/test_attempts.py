@@ -104,6 +104,23 @@ def test_only_failures_without_a_commit_between_them_use_up_restarts(play: Play)
     assert len(jobs) == 4  # the first made a commit; then the two that the profile allows, and one
 
 
+@pytest.mark.parametrize("ended", [None, MOVED, NotFinite("the loss is not finite", 3)])
+def test_a_commit_gives_restarts_back_however_its_attempt_ended(
+    play: Play, ended: BaseException | None
+) -> None:
+    died = RuntimeError("died")
+    _, jobs, raised = play((0, died), (0, died), (2, ended), (2, died), (2, died), (STEPS, None))
+    assert raised is None
+    assert len(jobs) == 6
+
+
+def test_an_attempt_that_ended_in_order_without_a_commit_gives_none_back(play: Play) -> None:
+    died = RuntimeError("died")
+    _, jobs, raised = play((0, died), (0, died), (0, MOVED), (0, died), (STEPS, None))
+    assert raised is died
+    assert len(jobs) == 4
+
+
 def test_a_node_that_goes_uses_up_no_restart(play: Play) -> None:
     notes, jobs, raised = play(*[(1, MOVED)] * 5, (STEPS, None))
     assert raised is None

@@ -14,7 +14,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util import placement_group, remove_placement_group
 
 from cluster.profile import Profile
-from pipelines.core import UserError
+from pipelines.core import StorageError, UserError
 from pipelines.shards import storage
 
 Node = Mapping[str, float]
@@ -255,27 +255,37 @@ class Growth:
         seen = 0
         while not self._closed.wait(self._every):
             try:
-                _, free = self._look()
+                whole, free = self._look()
             except Exception as error:  # a cluster whose head is away for a while: of any type
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 self._say(f"could not look for room for more workers: {reason}")
                 seen = 0
                 continue
-            seen = seen + 1 if grows(self._need, self._workers, free) else 0
-            if seen >= _SURE:
-                storage.write_text(self._url, f'{{"workers": {self._workers}}}')
+            seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
+            if seen >= _SURE and self._asked():
                 return
 
+    def _asked(self) -> bool:
+        try:
+            storage.write_text(self._url, f'{{"workers": {self._workers}}}')
+        except StorageError as error:
+            self._say(f"could not ask for more workers, and will again: {error}")
+            return False
+        return True
 
-def grows(need: Need, workers: int, free: Sequence[Node]) -> bool:
+
+def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node]) -> bool:
     """Whether more workers would fit if these left: into what they give back and what is free.
 
-    What they give back holds as many again, on the nodes where they are.
+    What they give back holds as many again, on the nodes where they are. Their readers' part of
+    it is free already where those wait, so the whole cluster must have room as well.
 
     Args:
         need: What is asked for.
         workers: That the run has.
+        whole: What the nodes that stay have.
         free: What is free on each node.
     """
     taken = workers * (need.worker["CPU"] + need.reading)
-    return _largest(need, workers + _room(need, free), _cpus(free) + taken) > workers
+    found = _largest(need, workers + _room(need, free), _cpus(free) + taken)
+    return min(found, fitting(need, whole)) > workers

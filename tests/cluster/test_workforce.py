@@ -24,11 +24,13 @@ from cluster.workforce import (
     grows,
     wait_for_workers,
 )
-from pipelines.core import ConfigError, UserError, validate
+from pipelines.core import ConfigError, OutageError, UserError, validate
+from pipelines.shards import storage
 from trainers.core.engine import EngineConfig
 
 CPU = {"CPU": 1.0}
 GPU = {"CPU": 1.0, "GPU": 1.0}
+BOTH, NO = {"CPU": 3.0, "GPU": 2.0}, {"CPU": 0.0, "GPU": 0.0}
 
 
 def need(least: int = 1, most: int = 4, batch: int = 64, worker: Node = CPU) -> Need:
@@ -94,21 +96,35 @@ def test_an_attempt_starts_with_what_is_free_once_that_is_all_there_is(
 
 
 @pytest.mark.parametrize(
-    ("asked", "workers", "free", "expected"),
+    ("asked", "workers", "whole", "free", "expected"),
     [
-        (need(), 1, [{"CPU": 0.0}, {"CPU": 1.5}], True),
-        (need(), 2, [{"CPU": 0.0}, {"CPU": 0.0}], False),
-        (need(), 1, [{"CPU": 0.0}, {"CPU": 0.5}], False),  # others use it
-        (need(), 2, [{"CPU": 1.5}], False),  # three would not divide the batch
-        (need(worker={"CPU": 4.0}), 1, [{"CPU": 2.5}, {"CPU": 2.5}], False),  # on no one node
-        (need(worker=GPU), 2, [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 8.0, "GPU": 2.0}], True),
-        (need(worker=GPU), 2, [{"CPU": 0.0, "GPU": 0.0}, {"CPU": 8.0, "GPU": 0.0}], False),
+        (need(), 1, [{"CPU": 1.5}] * 2, [{"CPU": 0.0}, {"CPU": 1.5}], True),
+        (need(), 2, [{"CPU": 1.5}] * 2, [{"CPU": 0.0}, {"CPU": 0.0}], False),
+        (need(), 1, [{"CPU": 1.5}] * 2, [{"CPU": 0.0}, {"CPU": 0.5}], False),  # others use it
+        (need(), 2, [{"CPU": 4.5}], [{"CPU": 1.5}], False),  # three would not divide the batch
+        (need(), 2, [{"CPU": 5.0}], [{"CPU": 3.0}], False),  # free, for their readers wait
+        (need(), 2, [{"CPU": 6.0}], [{"CPU": 4.0}], True),
+        (need(worker={"CPU": 4.0}), 1, [{"CPU": 4.5}] * 2, [{"CPU": 2.5}] * 2, False),  # on no one
+        (
+            need(worker=GPU),
+            2,
+            [BOTH, {"CPU": 8.0, "GPU": 2.0}],
+            [NO, {"CPU": 8.0, "GPU": 2.0}],
+            True,
+        ),
+        (
+            need(worker=GPU),
+            2,
+            [BOTH, {"CPU": 8.0, "GPU": 0.0}],
+            [NO, {"CPU": 8.0, "GPU": 0.0}],
+            False,
+        ),
     ],
 )
 def test_a_run_grows_only_into_what_is_free(
-    asked: Need, workers: int, free: Sequence[Node], expected: bool
+    asked: Need, workers: int, whole: Sequence[Node], free: Sequence[Node], expected: bool
 ) -> None:
-    assert grows(asked, workers, free) is expected
+    assert grows(asked, workers, whole, free) is expected
 
 
 @pytest.mark.ray
@@ -211,6 +227,28 @@ def test_a_look_that_fails_is_said_and_is_not_the_last(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert said == ["could not look for room for more workers: the head is away"]
+
+
+def test_a_file_that_cannot_be_written_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    url = tmp_path / "leave.json"
+    write, faults = storage.write_text, [OutageError("the store is away")]
+
+    def once(place: str, text: str) -> None:
+        if faults:
+            raise faults.pop()
+        write(place, text)
+
+    monkeypatch.setattr(storage, "write_text", once)
+    room = [{"CPU": 8.0}], [{"CPU": 6.0}]
+    with Growth(need(), 1, str(url), said.append, lambda: room, every=0.01):
+        deadline = time.monotonic() + 10
+        while not url.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert said == ["could not ask for more workers, and will again: the store is away"]
 
 
 def test_what_a_profile_asks_for() -> None:

@@ -15,10 +15,12 @@ from cluster.worker_group import train_group
 from cluster.workforce import Growth, Need, demand, wait_for_workers
 from pipelines.reader import Reader
 from pipelines.shards import storage
-from trainers.checkpoint import committed
+from trainers.checkpoint import commit_at, committed
 from trainers.job import Job
 from trainers.meter import NotFinite
 from trainers.recipe import Recipe
+from trainers.requests import FileSink, request_for, requested
+from trainers.schedule import commits_after
 
 
 def train_to_the_end(
@@ -48,6 +50,7 @@ def train_to_the_end(
     reference, restarts = ray.put(reader), 0
     with demand(need):
         while (before := last_commit(run)) < planned:
+            ask_for_what_is_missing(run, recipe)
             workers = wait_for_workers(need, profile.wait_for_workers, say)
             if before or workers != need.most:
                 many = f" with {workers} of {need.most} workers" if workers != need.most else ""
@@ -95,6 +98,19 @@ def _after(
     if decision == "give up":
         raise error
     return True
+
+
+def ask_for_what_is_missing(run: str, recipe: Recipe) -> None:
+    """Ask for evaluations of commits whose worker was ended before it could.
+
+    Before workers go on, which would remove such a commit as one that nothing needs.
+    """
+    batch = recipe.global_batch
+    missing = set(committed(run)) - requested(run) if recipe.evaluations else set()
+    for samples in sorted(missing):
+        if commits_after(samples // batch, batch, recipe.commit_every, recipe.steps):
+            asked = request_for(run, str(Path.cwd()), commit_at(run, samples), recipe.evaluations)
+            FileSink(run).submit(asked)
 
 
 def last_commit(run: str) -> int:

@@ -14,7 +14,7 @@ from cluster.profile import EvaluationJobs
 from pipelines.core import UserError
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
-from trainers.requests import done, file_result, pending, request_url
+from trainers.requests import Inbox, done, file_result, request_url
 
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
 Status = Literal["new", "running", "succeeded", "failed"]
@@ -103,6 +103,7 @@ class EvaluationManager:
         outage: float = 0.0,
     ):
         self._run, self._limits, self._jobs, self._python = run, limits, jobs, python
+        self._inbox = Inbox(run)
         self._tag, self._outage = tag, outage
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
@@ -134,29 +135,36 @@ class EvaluationManager:
     def _follow(self) -> None:
         while not self._left.is_set():
             last = self._finishing.is_set()  # read first: a request may come in between
+            looked = False
             try:
                 self.step(time.monotonic())
+                looked = True
             except (UserError, OSError, RuntimeError) as error:
                 self._note(error)
             except Exception as error:  # nobody foresaw it: training goes on, and the run tells
                 self._note(error)
                 return
-            if last and not self.open:
+            if last and looked and not self.open:
                 return
             self._left.wait(1.0)
 
     def _note(self, error: Exception) -> None:
-        fault = f"evaluations: {error or type(error).__name__}"
+        self._tell(str(error) or type(error).__name__)
+
+    def _tell(self, text: str) -> None:
+        fault = f"evaluations: {text}"
         self.faults += [] if fault in self.faults else [fault]
 
     def step(self, now: float) -> None:
         """Look at every request once and act."""
-        for request in pending(self._run):
+        for request in self._inbox.look():
             known = self._requests.get(request.samples)
             if known is None or known.digest != request.digest:
                 self._requests[request.samples] = request
                 status: Status = "new" if self._missing(request) else "succeeded"
                 self._standings[request.samples] = Standing(request.samples, status)
+        for fault in self._inbox.faults:
+            self._tell(fault)
         for standing in list(self._standings.values()):
             if standing.status == "running":
                 try:

@@ -9,13 +9,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from cluster.alone import alone
-from cluster.attempts import last_commit, train_to_the_end
+from cluster.attempts import ask_for_what_is_missing, last_commit, train_to_the_end
 from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
 from cluster.prepare import Prepared, claim, prepare, whole_url
@@ -27,12 +26,11 @@ from cluster.session import Session, connect
 from cluster.workforce import Need, check_room, cluster_nodes
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
-from trainers.checkpoint import commit_at, committed
+from trainers.checkpoint import committed
 from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
-from trainers.requests import FileSink, filed, judged, request_for, request_url
+from trainers.requests import filed, judged
 from trainers.retention import prune
-from trainers.schedule import commits_after
 from trainers.trackers.prometheus import Prometheus
 
 Watch = Callable[[str, int], Any]
@@ -127,21 +125,11 @@ def _train(
         watch(run, recipe.steps * recipe.global_batch),
     ):
         train_to_the_end(run, recipe, profile, prepared.reader, facts, say)
-        _ask_for_what_is_missing(run, recipe)
+        ask_for_what_is_missing(run, recipe)
     prune(run, profile.keep)
     for samples in _collapses(run):
         facts.once(samples, "the features have collapsed: see feature_rank and feature_spread")
     return faults
-
-
-def _ask_for_what_is_missing(run: str, recipe: Recipe) -> None:
-    """Ask for evaluations of commits whose worker was ended before it could."""
-    batch = recipe.global_batch
-    for samples in committed(run) if recipe.evaluations else ():
-        due = commits_after(samples // batch, batch, recipe.commit_every, recipe.steps)
-        if due and not storage.exists(request_url(run, samples)):
-            asked = request_for(run, str(Path.cwd()), commit_at(run, samples), recipe.evaluations)
-            FileSink(run).submit(asked)
 
 
 def _wants_dashboard(recipe: Recipe, profile: Profile) -> bool:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from pipelines.core import Config
+from pipelines.core import Config, DataError
 from pipelines.shards import storage
 from trainers.checkpoint import Commit, name_of
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
+
+_OTHER = "not a request of this version; delete it and run again"
 
 
 class FileSink:
@@ -40,8 +42,15 @@ def request_for(
 
 
 def read_request(url: str) -> EvaluationRequest:
-    """Read a request; the run and its checkpoint are where the file is, if they were moved, too."""
-    request = EvaluationRequest.model_validate_json(storage.read_text(url))
+    """Read a request; the run and its checkpoint are where the file is, if they were moved, too.
+
+    Raises:
+        DataError: It is damaged, or of another version.
+    """
+    try:
+        request = EvaluationRequest.model_validate_json(storage.read_bytes(url))
+    except ValueError:
+        raise DataError(f"{url}: {_OTHER}") from None
     run = url.rpartition("/evaluations/requests/")[0]
     checkpoint = storage.join(run, "checkpoints", name_of(request.samples))
     return request.model_copy(update={"run": run, "checkpoint": checkpoint})
@@ -49,22 +58,68 @@ def read_request(url: str) -> EvaluationRequest:
 
 def request_url(run: str, samples: int) -> str:
     """Where a commit's evaluations are asked for."""
-    return storage.join(run, "evaluations", "requests", f"{name_of(samples)}.json")
+    return storage.join(_requests(run), f"{name_of(samples)}.json")
 
 
-def pending(run: str) -> list[EvaluationRequest]:
-    """All requests of a run, oldest first."""
-    folder = storage.join(run, "evaluations", "requests")
-    names = [name for name in storage.names(folder) if name.endswith(".json") and name[0] != "."]
-    return [read_request(storage.join(folder, name)) for name in names]
+class Inbox:
+    """A run's requests; each is read once, and again where it has changed.
+
+    Args:
+        run: URL of the run.
+
+    Attributes:
+        faults: Why some cannot be read.
+    """
+
+    def __init__(self, run: str):
+        self._folder = _requests(run)
+        self._read: dict[str, tuple[str, EvaluationRequest | None]] = {}
+        self.faults: list[str] = []
+
+    def look(self) -> list[EvaluationRequest]:
+        """All that can be read, oldest first."""
+        for name, stamp in sorted(storage.stamps(self._folder).items()):
+            if _is_request(name) and self._read.get(name, ("", None))[0] != stamp:
+                self._read[name] = stamp, self._open(name)
+        return [request for _, (_, request) in sorted(self._read.items()) if request is not None]
+
+    def _open(self, name: str) -> EvaluationRequest | None:
+        url = storage.join(self._folder, name)
+        try:
+            request = read_request(url)
+            for evaluation in request.evaluations:
+                EVALUATIONS.parse(evaluation)
+        except (DataError, ValueError):
+            self.faults.append(f"{url}: {_OTHER}")
+            return None
+        return request
+
+
+def _requests(run: str) -> str:
+    return storage.join(run, "evaluations", "requests")
+
+
+def _is_request(name: str) -> bool:
+    return name.removesuffix(".json").isdecimal() and name.endswith(".json")
+
+
+def requested(run: str) -> set[int]:
+    """Sample counts of the commits whose evaluations were asked for."""
+    return {int(name[:-5]) for name in storage.names(_requests(run)) if _is_request(name)}
 
 
 def unanswered(run: str, samples: int) -> bool:
-    """Whether a commit's evaluations were asked for and are not all filed."""
+    """Whether a commit's evaluations were asked for and are not all filed.
+
+    A request that cannot be read has no answer: its commit stays until it is asked for again.
+    """
     url = request_url(run, samples)
     if not storage.exists(url):
         return False
-    request = read_request(url)
+    try:
+        request = read_request(url)
+    except DataError:
+        return True
     return len(done(request)) < len(request.evaluations)
 
 

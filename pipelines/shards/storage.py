@@ -28,7 +28,7 @@ from pipelines.shards.storage_faults import (
     retried,
     told,
 )
-from pipelines.shards.storage_listing import changed, expand, listing, stamp, stamp_of
+from pipelines.shards.storage_listing import changed, expand, listing, stamp, stamp_of, stamps
 from pipelines.shards.storage_places import (
     SHIPPED,
     is_local,
@@ -71,6 +71,7 @@ __all__ = [
     "replace",
     "resolve",
     "stamp",
+    "stamps",
     "timeout",
     "write_atomic",
     "write_text",

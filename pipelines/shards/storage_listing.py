@@ -82,6 +82,19 @@ def stamp_of(info: Info) -> str:
     return f"{info['size']}:{version}"
 
 
+def stamps(url: str) -> dict[str, str]:
+    """Names of the files in a folder, each with its stamp; none where there is no folder."""
+    fs, path = locate(url)
+    with explained(url):
+        fs.invalidate_cache(path)
+        try:
+            infos = retried(lambda: call(fs, "ls", path, detail=True, size=PATIENCE))
+        except FileNotFoundError:
+            return {}
+    files = {info["name"]: info for info in infos if info["type"] != "directory"}
+    return {posixpath.basename(name): stamp_of(info) for name, info in files.items()}
+
+
 def changed(url: str) -> float | None:
     """When a file was written, by the clock of what keeps it.
 

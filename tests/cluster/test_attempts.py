@@ -121,6 +121,17 @@ def test_an_attempt_that_ended_in_order_without_a_commit_gives_none_back(play: P
     assert len(jobs) == 4
 
 
+def test_evaluations_that_no_worker_asked_for_are_asked_for_before_workers_go_on(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        attempts, "ask_for_what_is_missing", lambda run, _: asked.append(attempts.last_commit(run))
+    )
+    play((2, RuntimeError("died")), (STEPS, None))
+    assert asked == [0, 2 * BATCH]
+
+
 def test_a_node_that_goes_uses_up_no_restart(play: Play) -> None:
     notes, jobs, raised = play(*[(1, MOVED)] * 5, (STEPS, None))
     assert raised is None

@@ -9,8 +9,9 @@ import pytest
 
 from cluster.evaluation_jobs import Action, EvaluationManager, Standing, Status, decide
 from cluster.profile import EvaluationJobs
+from pipelines.core import OutageError
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
-from trainers.requests import FileSink, file_result, filed
+from trainers.requests import FileSink, file_result, filed, request_url
 
 LIMITS = EvaluationJobs(at_once=1, tries=2, timeout=100.0)
 
@@ -237,8 +238,42 @@ def test_a_job_server_that_went_away_holds_up_nothing_for_ever(
 
 def test_what_nobody_foresaw_ends_the_thread_and_is_told(tmp_path: Path) -> None:
     manager, _ = setting(tmp_path)
-    (url,) = (tmp_path / "evaluations" / "requests").iterdir()
-    url.write_text('{"of": "another version"}')
+
+    def unforeseen(now: float) -> None:
+        raise KeyError("nobody")
+
+    manager.step = unforeseen  # type: ignore[method-assign]
     manager.start()
     assert manager.finish(timeout=20.0)
-    assert "validation error" in manager.faults[0]
+    assert manager.faults == ["evaluations: 'nobody'"]
+
+
+def test_a_request_of_another_version_is_told_and_the_others_are_dealt_with(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    ask(tmp_path, 128, "d")
+    Path(request_url(str(tmp_path), 64)).write_text('{"of": "another version"}')
+    jobs.fate = "succeeded"
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    (fault,) = manager.faults
+    assert "000000000064.json: not a request of this version; delete it" in fault
+    assert len(jobs.started) == 1
+
+
+def test_a_store_that_is_away_at_the_end_leaves_no_evaluation_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, jobs = setting(tmp_path)
+    jobs.fate = "succeeded"
+    look, away = manager._inbox.look, [OutageError("no answer within 30 s")]
+
+    def once() -> list[EvaluationRequest]:
+        if away:
+            raise away.pop()
+        return look()
+
+    monkeypatch.setattr(manager._inbox, "look", once)
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    assert manager.faults == ["evaluations: no answer within 30 s"]
+    assert len(jobs.started) == 1

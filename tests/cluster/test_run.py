@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 import cluster.run
+from cluster.attempts import ask_for_what_is_missing
 from cluster.facts import Facts
 from cluster.prepare import Prepared
 from cluster.profile import Profile, load_profile
-from cluster.run import _ask_for_what_is_missing
 from cluster.session import Session
 from pipelines.shards import storage_faults
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_checkpoint import make
 from trainers.checkpoint import commit_at
 from trainers.recipe import Recipe, load_recipe
-from trainers.requests import FileSink, pending, request_for
+from trainers.requests import FileSink, Inbox, request_for
 
 
 class Reached(Exception):
@@ -97,8 +97,8 @@ def test_commits_that_no_worker_asked_for_are_asked_for_once(
     worker = request_for(run, "/of/a/worker", commit_at(run, 48), recipe.evaluations)
     FileSink(run).submit(worker)
     monkeypatch.chdir(tmp_path)
-    _ask_for_what_is_missing(run, recipe)
-    found = pending(run)
+    ask_for_what_is_missing(run, recipe)
+    found = Inbox(run).look()
     assert [request.samples for request in found] == [48, 96, 160]
     assert found[0] == worker
     for request in found[1:]:
@@ -106,14 +106,14 @@ def test_commits_that_no_worker_asked_for_are_asked_for_once(
         assert (request.checkpoint, request.digest) == (commit.url, commit.digest)
         assert (request.folder, request.evaluations) == (str(tmp_path), worker.evaluations)
     monkeypatch.chdir("/")
-    _ask_for_what_is_missing(run, recipe)
-    assert pending(run) == found
+    ask_for_what_is_missing(run, recipe)
+    assert Inbox(run).look() == found
 
 
 def test_without_evaluations_nothing_is_asked_for(tmp_path: Path) -> None:
     make(tmp_path, 48)
-    _ask_for_what_is_missing(str(tmp_path), judged_recipe(evaluations=[]))
-    assert pending(str(tmp_path)) == []
+    ask_for_what_is_missing(str(tmp_path), judged_recipe(evaluations=[]))
+    assert Inbox(str(tmp_path)).look() == []
 
 
 def test_what_is_missing_is_asked_for_before_the_last_evaluations_are_waited_for(
@@ -127,7 +127,7 @@ def test_what_is_missing_is_asked_for_before_the_last_evaluations_are_waited_for
         def start(self) -> None: ...
 
         def finish(self, patience: float) -> bool:
-            waited.extend(request.samples for request in pending(run))
+            waited.extend(request.samples for request in Inbox(run).look())
             return True
 
     monkeypatch.setattr(cluster.run, "_manager", lambda *_: Manager())

@@ -27,7 +27,7 @@ from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.meter import Clock
 from trainers.model import build_objective
-from trainers.requests import pending
+from trainers.requests import Inbox
 from trainers.retention import Retention
 from trainers.torch_engine import TorchEngine
 
@@ -167,12 +167,12 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     hooks.log({"loss": 1.0}, 80)
     hooks.commit(64, Clock(train=2.0), [], judged=False)
     pause = hooks.commit(80, Clock(train=3.0), FAULTS[:1], judged=True)  # once the first is written
-    assert pending(str(tmp_path)) == []
+    assert Inbox(str(tmp_path)).look() == []
     hooks.close()
     assert read_clock(str(tmp_path)).train == 3.0  # as if killed here
     hooks.finish(Clock(train=4.0))
     hooks.close()
-    (request,) = pending(str(tmp_path))
+    (request,) = Inbox(str(tmp_path)).look()
     assert (request.samples, request.folder) == (80, "/data")
     assert request.evaluations[0]["kind"] == "zero_shot"
     assert pause > 0

@@ -2,8 +2,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from pipelines.shards import storage
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
-from trainers.requests import FileSink, done, file_result, filed, pending, unanswered
+from trainers.requests import (
+    FileSink,
+    Inbox,
+    done,
+    file_result,
+    filed,
+    read_request,
+    request_url,
+    requested,
+    unanswered,
+)
+
+UNKNOWN = (
+    b'{"run": "", "folder": "/", "checkpoint": "c", "digest": "d", "samples": 64, '
+    b'"evaluations": [{"kind": "of a later version"}]}'
+)
 
 
 def request(run: str, samples: int, digest: str = "d") -> EvaluationRequest:
@@ -29,11 +47,50 @@ def test_requests_come_back_oldest_first(tmp_path: Path) -> None:
     sink = FileSink(str(tmp_path))
     for samples in (2000, 64, 128):
         sink.submit(request(str(tmp_path), samples))
-    assert [r.samples for r in pending(str(tmp_path))] == [64, 128, 2000]
+    assert [r.samples for r in Inbox(str(tmp_path)).look()] == [64, 128, 2000]
 
 
 def test_a_run_without_requests_has_none(tmp_path: Path) -> None:
-    assert pending(str(tmp_path)) == []
+    assert Inbox(str(tmp_path)).look() == []
+    assert requested(str(tmp_path)) == set()
+
+
+def test_a_request_is_read_once_and_again_where_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, read = str(tmp_path), list[str]()
+    real = storage.read_bytes
+
+    def counted(url: str) -> bytes:
+        read.append(Path(url).stem)
+        return real(url)
+
+    monkeypatch.setattr(storage, "read_bytes", counted)
+    sink, inbox = FileSink(run), Inbox(run)
+    sink.submit(request(run, 64))
+    assert inbox.look() == inbox.look()
+    sink.submit(request(run, 128))
+    sink.submit(request(run, 64, digest="another"))
+    assert [found.digest for found in inbox.look()] == ["another", "d"]
+    assert read == ["000000000064", "000000000064", "000000000128"]
+    assert requested(run) == {64, 128}
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"of": "another version"}', UNKNOWN])
+def test_a_request_that_cannot_be_read_is_told_and_holds_up_no_other(
+    tmp_path: Path, content: bytes
+) -> None:
+    run = str(tmp_path)
+    for samples in (64, 128):
+        FileSink(run).submit(request(run, samples))
+    Path(request_url(run, 64)).write_bytes(content)
+    inbox = Inbox(run)
+    assert [found.samples for found in [*inbox.look(), *inbox.look()]] == [128, 128]
+    (fault,) = inbox.faults
+    assert fault == (
+        f"{request_url(run, 64)}: not a request of this version; delete it and run again"
+    )
+    assert unanswered(run, 64)
 
 
 def test_results_are_filed_by_commit(tmp_path: Path) -> None:
@@ -65,7 +122,7 @@ def test_a_run_that_was_moved_keeps_its_results(tmp_path: Path) -> None:
     FileSink(str(old)).submit(asked)
     file_result(str(old), result(64, "a"))
     old.rename(new)
-    (found,) = pending(str(new))
+    found = read_request(request_url(str(new), 64))
     assert found.run == str(new)
     assert found.checkpoint == f"{new}/checkpoints/000000000064"
     assert done(found) == {("knn", "a")}

@@ -124,6 +124,14 @@ def test_a_missing_shard_names_its_nearest_neighbour(folder, last):
     assert str(caught.value).startswith(f"{missing}: does not exist; did you mean 'train-")
 
 
+def test_stamps_of_a_folder_are_those_of_its_files(folder):
+    assert storage.stamps(f"{folder}/none") == {}
+    for name in ("b.json", "a.json", "inner/c.json"):
+        storage.write_text(f"{folder}/{name}", name)
+    found = storage.stamps(folder)
+    assert found == {name: storage.stamp(f"{folder}/{name}") for name in ("a.json", "b.json")}
+
+
 def test_it_is_known_when_a_file_was_written(folder):
     before = time.time()
     storage.write_text(storage.join(folder, "a"), "1")

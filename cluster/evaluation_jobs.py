@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shlex
 import threading
 import time
@@ -68,6 +69,10 @@ class Jobs(Protocol):
         """Start a job; a second one of the same name is the first."""
         ...
 
+    def running(self, beginning: str) -> str | None:
+        """A job that runs and whose name begins so."""
+        ...
+
     def status(self, name: str) -> Status:
         """Where it stands."""
         ...
@@ -109,6 +114,8 @@ class EvaluationManager:
         self._requests: dict[int, EvaluationRequest] = {}
         self._finishing, self._left = threading.Event(), threading.Event()
         self._refusals = 0
+        self._earlier: frozenset[int] | None = None
+        self._names: dict[int, str] = {}
         self.faults: list[str] = []
         self._thread = threading.Thread(target=self._follow, daemon=True, name="evaluations")
 
@@ -157,7 +164,10 @@ class EvaluationManager:
 
     def step(self, now: float) -> None:
         """Look at every request once and act."""
-        for request in self._inbox.look():
+        requests = self._inbox.look()
+        if self._earlier is None:
+            self._earlier = frozenset(request.samples for request in requests)
+        for request in requests:
             known = self._requests.get(request.samples)
             if known is None or known.digest != request.digest:
                 self._requests[request.samples] = request
@@ -188,8 +198,13 @@ class EvaluationManager:
             self._begin(begun, request)
 
     def _begin(self, begun: Standing, request: EvaluationRequest) -> None:
+        beginning = self._beginning(request)
+        name = f"{beginning}{self._tag}-{begun.tries}"
+        earlier = begun.samples in (self._earlier or ())
         try:
-            self._jobs.start(self._name(begun), self._command(request))
+            if earlier and begun.tries == 1:  # an earlier start of the run may have left it running
+                name = self._jobs.running(beginning) or name
+            self._jobs.start(name, self._command(request))
         except (OSError, RuntimeError):
             # A cluster that just started refuses jobs for a while: that costs no try.
             self._refusals += 1
@@ -197,6 +212,7 @@ class EvaluationManager:
                 self._put(begun, "failed")
             raise
         self._standings[begun.samples] = begun
+        self._names[begun.samples] = name
 
     def _put(self, standing: Standing, status: Status) -> None:
         self._standings[standing.samples] = replace(standing, status=status)
@@ -228,8 +244,12 @@ class EvaluationManager:
         return [name for name in wanted if name not in have]
 
     def _name(self, standing: Standing) -> str:
-        digest = self._requests[standing.samples].digest[:12]
-        return f"eagleray-evaluate-{digest}-{self._tag}-{standing.tries}"
+        return self._names.get(standing.samples, "")
+
+    def _beginning(self, request: EvaluationRequest) -> str:
+        """How the names of all jobs begin that evaluate this commit for this run."""
+        run = hashlib.sha256(self._run.encode()).hexdigest()[:6]
+        return f"eagleray-evaluate-{request.digest[:12]}-{run}-"
 
     def _command(self, request: EvaluationRequest) -> str:
         url = request_url(self._run, request.samples)

@@ -67,6 +67,12 @@ class RayJobs:
             entrypoint_num_gpus=self._gpus,
         )
 
+    def running(self, beginning: str) -> str | None:
+        """A job that runs and whose name begins so."""
+        jobs = [job for job in self._client.list_jobs() if job.status not in _ENDED]
+        names = (job.submission_id or "" for job in jobs)
+        return next((name for name in names if name.startswith(beginning)), None)
+
     def status(self, name: str) -> Status:
         """Where it stands."""
         found: Any = _ENDED.get(self._client.get_job_status(name), "running")

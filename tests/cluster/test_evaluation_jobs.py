@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from pathlib import Path
@@ -47,9 +48,13 @@ class FakeJobs:
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.fate: Status = "running"
+        self.of_earlier_starts: list[str] = []
 
     def start(self, name: str, command: str) -> None:
         self.started.append(name)
+
+    def running(self, beginning: str) -> str | None:
+        return next((n for n in self.of_earlier_starts if n.startswith(beginning)), None)
 
     def status(self, name: str) -> Status:
         return self.fate
@@ -107,6 +112,23 @@ def test_a_request_becomes_one_job_and_is_done_when_it_ends_well(tmp_path: Path)
     manager.step(2.0)
     assert manager.open == 0
     assert len(jobs.started) == 1
+
+
+def test_a_job_that_an_earlier_start_left_running_is_followed(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    manager.step(0.0)
+    (left,) = jobs.started
+    again = EvaluationManager(str(tmp_path), LIMITS, jobs, "python", "other")
+    jobs.of_earlier_starts = ["eagleray-evaluate-d-of-another-run-1", left]
+    again.step(0.0)
+    assert jobs.started == [left, left]  # of one name: the second is the first
+    jobs.fate = "failed"
+    again.step(1.0)
+    assert jobs.started[2].endswith("-other-2")
+    jobs.fate = "running"
+    ask(tmp_path, 128, "d")  # a commit made since
+    again.step(2.0)
+    assert len(jobs.started) == 3  # one at once
 
 
 def test_a_failing_job_is_tried_again_and_then_reported(tmp_path: Path) -> None:
@@ -194,7 +216,8 @@ def test_a_start_that_was_refused_does_not_count_as_a_try(tmp_path: Path) -> Non
             manager.step(float(now))
     jobs.start = real  # type: ignore[method-assign]
     manager.step(6.0)
-    assert jobs.started == ["eagleray-evaluate-d-tag-1"]
+    (name,) = jobs.started
+    assert re.fullmatch("eagleray-evaluate-d-[0-9a-f]{6}-tag-1", name)
     assert manager.open == 1
 
 

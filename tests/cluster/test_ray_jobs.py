@@ -48,6 +48,8 @@ def test_jobs_end_well_fail_and_are_stopped(ray_cluster: Session) -> None:
         time.sleep(0.2)  # a log arrives a little after its job's end
     assert jobs.last_words(f"bad-{tag}") == "the reason"
     assert jobs.status(f"long-{tag}") == "running"
+    names = {jobs.running(f"{name}-{tag[:3]}") for name in commands}
+    assert names == {None, f"long-{tag}"}
     jobs.stop(f"long-{tag}")
     while jobs.status(f"long-{tag}") == "running" and time.monotonic() < deadline:
         time.sleep(0.2)

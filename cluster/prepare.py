@@ -16,7 +16,7 @@ from pipelines.reader import SOURCES, Reader, open_source
 from pipelines.shards import storage
 from pipelines.shards.index_tasks import scan_on_cluster
 from pipelines.shards.quarantine import write_quarantine
-from trainers.checkpoint import latest
+from trainers.checkpoint import Commit, latest
 from trainers.core.objective import Objective
 from trainers.hooks import quarantine_url
 from trainers.model import RECIPE, TOKENIZER, build_objective
@@ -96,16 +96,18 @@ def prepare(run: str, recipe: Recipe) -> Prepared:
         raise UserError(
             f"{run}: the data set changed since the run's last commit; choose another --out"
         )
-    tokenizer = _tokenizer(run, recipe, reader)
+    tokenizer = _tokenizer(run, recipe, reader, found)
     objective: Objective = build_objective(recipe, tokenizer)
     parameters = sum(p.numel() for p in objective.parameters())
     write_quarantine(quarantine_url(run), [asdict(fault) for fault in source.faults])
     return Prepared(reader, parameters, source.shards)
 
 
-def _tokenizer(run: str, recipe: Recipe, reader: Reader) -> Tokenizer | None:
+def _tokenizer(run: str, recipe: Recipe, reader: Reader, found: Commit | None) -> Tokenizer | None:
     if recipe.tokenizer is None:
         return None
+    if found:  # the one that its weights were trained with, verified
+        return Tokenizer.from_json(found.read(TOKENIZER).decode(), recipe.tokenizer.length)
     place = storage.join(run, TOKENIZER)
     if storage.exists(place):
         return Tokenizer.from_json(storage.read_text(place), recipe.tokenizer.length)

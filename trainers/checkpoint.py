@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from pipelines.core import Config, StorageError
 from pipelines.shards import storage
 from trainers.core.collective import gather_objects, world
 from trainers.core.engine import Engine
+from trainers.staging import Folder, staging
 
 MANIFEST, STATE, MODEL, ENGINE = "manifest.json", "state.json", "model.safetensors", "engine"
 Files = Mapping[str, Mapping[str, str | int]]
@@ -91,12 +91,17 @@ class Commit:
         return data
 
     def fetch_engine(self, folder: Path) -> None:
-        """Copy the engine's verified files into a local folder."""
+        """Copy the engine's verified files into a local folder.
+
+        Raises:
+            StorageError: One is not what was written, or the folder's disk is full.
+        """
         for name in self.files:
             if name.startswith(f"{ENGINE}/"):
-                target = folder / name.removeprefix(f"{ENGINE}/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self.read(name))
+                target, data = folder / name.removeprefix(f"{ENGINE}/"), self.read(name)
+                with storage.explained(str(target)):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(data)
 
 
 def name_of(samples: int) -> str:
@@ -144,6 +149,15 @@ def discard(run: str, samples: int) -> None:
     storage.remove_folder(url)
 
 
+def discard_abandoned(run: str) -> None:
+    """Remove commits that never got a manifest: worker 0 calls it before its attempt's first."""
+    root = storage.join(run, "checkpoints")
+    complete = {name_of(samples) for samples in committed(run)}
+    for name in storage.names(root):
+        if _NAME.fullmatch(name) and name not in complete:
+            storage.remove_folder(storage.join(root, name))
+
+
 def latest(run: str) -> Commit | None:
     """The newest complete checkpoint of a run, or None."""
     found = committed(run)
@@ -170,13 +184,13 @@ class Staged:
         commit: What it will be.
         manifest: The manifest's text.
         parts: Every worker's files, in the order of ranks.
-        folder: This worker's files.
+        folder: This worker's files; removed once they are in the run.
     """
 
     commit: Commit
     manifest: str
     parts: Sequence[Files]
-    folder: Path
+    folder: Folder
 
 
 def stage(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> Staged:
@@ -193,27 +207,17 @@ def stage(run: str, engine: Engine, state: State, texts: Mapping[str, str]) -> S
     """
     url = storage.join(run, "checkpoints", name_of(state.samples))
     with _nothing_lost(), storage.explained(url):
-        folder = Path(tempfile.mkdtemp(prefix="part-", dir=_staging(url)))
+        folder = staging(run)
         try:
-            parts = gather_objects(_write_part(folder, engine, state, texts))
+            parts = gather_objects(_write_part(folder.path, engine, state, texts))
         except BaseException:
-            shutil.rmtree(folder)
+            folder.close()
             raise
     files = {name: entry for part in parts for name, entry in part.items()}
     manifest = json.dumps({"samples": state.samples, "files": files}, indent=1, sort_keys=True)
     digests = {name: (str(entry["sha256"]), int(entry["size"])) for name, entry in files.items()}
     made = Commit(url, state.samples, hashlib.sha256(manifest.encode()).hexdigest(), digests)
     return Staged(made, manifest, parts, folder)
-
-
-def sweep(run: str) -> None:
-    """Remove what workers staged and were ended before they could move it into the run.
-
-    Worker 0 calls it before any of its attempt's stages.
-    """
-    staging = _staging_of(storage.join(run, "checkpoints", name_of(0)))
-    if staging is not None:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def publish(staged: Staged, rank: int, patience: float = 3600.0) -> None:
@@ -234,7 +238,7 @@ def publish(staged: Staged, rank: int, patience: float = 3600.0) -> None:
     try:
         with _nothing_lost():
             for name in staged.parts[rank]:
-                storage.move_in(staged.folder / name, storage.join(url, name))
+                storage.move_in(staged.folder.path / name, storage.join(url, name))
             if rank:
                 storage.write_text(_mark(url, rank), _digest(staged.parts[rank]))
                 return
@@ -246,7 +250,7 @@ def publish(staged: Staged, rank: int, patience: float = 3600.0) -> None:
             for other in others:
                 storage.remove(_mark(url, other))
     finally:
-        shutil.rmtree(staged.folder)
+        staged.folder.close()
 
 
 def _mark(url: str, rank: int) -> str:
@@ -292,20 +296,6 @@ def _entry(path: Path) -> dict[str, str | int]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"sha256": digest, "size": path.stat().st_size}
-
-
-def _staging(url: str) -> str | None:
-    staging = _staging_of(url)
-    if staging is None:
-        return None
-    staging.mkdir(parents=True, exist_ok=True)
-    return str(staging)
-
-
-def _staging_of(url: str) -> Path | None:
-    """Beside a local run, so that a full disk is met here and a rename suffices."""
-    fs, path = storage.locate(url)
-    return Path(path).parent / ".staging" if storage.is_local(fs) else None
 
 
 def _save_engine(engine: Engine, folder: Path) -> None:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
 import shutil
 import tempfile
-import weakref
 from pathlib import Path
 
 from pipelines.core import StorageError, UserError
+from trainers.held import HeldFolder, sweep
 
 _PREFIX = "eagleray-swap-"
-_LOCK, _INSIDE = "lock", "tensors"
 _SECTOR = 1024  # bytes, of which lengths are multiples
 
 
 class SwapFolder:
-    """A folder of one process on a local disk.
+    """A folder on a local disk that reads and writes past the system's cache.
 
-    It is removed with this object, at the interpreter's end, or, where the process was killed, by
-    the next one that wants a folder in the same place.
+    It goes as a ``HeldFolder`` does.
 
     Attributes:
         path: Where it is.
@@ -41,14 +38,12 @@ class SwapFolder:
         """
         try:
             _try_direct(Path(parent))
-            _sweep(Path(parent))
+            sweep(Path(parent), _PREFIX)
             if (free := shutil.disk_usage(parent).free) < needed:
                 text = f"{free / 2**30:.1f} GiB free of {needed / 2**30:.1f} that are needed"
                 raise StorageError(f"offload.folder {parent}: {text}")
-            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._removal = weakref.finalize(self, _remove, folder, _lock(folder))
-            self.path = folder / _INSIDE
-            self.path.mkdir()
+            self._folder = HeldFolder(Path(parent), _PREFIX)
+            self.path = self._folder.path
         except OSError as error:
             raise StorageError(
                 f"offload.folder {parent}: {error.strerror}; name a folder on a local disk"
@@ -56,7 +51,7 @@ class SwapFolder:
 
     def close(self) -> None:
         """Remove the folder."""
-        self._removal()
+        self._folder.close()
 
 
 def check_lockable(size: int) -> None:
@@ -80,43 +75,6 @@ def check_lockable(size: int) -> None:
             f"offload.optimizer nvme locks {size / 2**20:,.0f} MiB of memory, more than this "
             "process may: raise `ulimit -l` (a container's --ulimit memlock=-1)"
         )
-
-
-def _remove(folder: Path, lock: int) -> None:
-    _empty(folder)
-    os.close(lock)
-
-
-def _empty(folder: Path) -> None:
-    """Remove a folder, its lock last: without it nobody would ever remove the rest."""
-    shutil.rmtree(folder / _INSIDE, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lock(folder: Path) -> int:
-    """Mark a folder as in use for as long as this process lives."""
-    # Under another name until it is held: a folder whose lock is free counts as left behind.
-    place = folder / f"{_LOCK}-new"
-    file = os.open(place, os.O_CREAT | os.O_WRONLY, 0o600)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    place.rename(folder / _LOCK)
-    return file
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what processes that are gone have left. Their numbers would not tell in containers."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        try:
-            file = os.open(folder / _LOCK, os.O_WRONLY)
-        except OSError:  # being made or removed by somebody, or somebody else's
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _empty(folder)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(file)
 
 
 def _try_direct(folder: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +21,7 @@ from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
-from trainers.checkpoint import Commit, latest, sweep
+from trainers.checkpoint import Commit, discard_abandoned, latest
 from trainers.core.engine import Engine
 from trainers.core.objective import Objective
 from trainers.deepspeed_engine import DeepSpeedEngine
@@ -36,6 +34,7 @@ from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import TOKENIZER, build_objective
 from trainers.notice import Notice
+from trainers.staging import scratch, sweep
 from trainers.watchdog import watched
 
 
@@ -57,6 +56,7 @@ def work(config: dict[str, Any]) -> None:
 
     if rank == 0:
         sweep(job.run)
+        discard_abandoned(job.run)
     found = latest(job.run)
     done = found.samples // recipe.global_batch if found else 0
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)
@@ -65,7 +65,7 @@ def work(config: dict[str, Any]) -> None:
     tables = read(None) if job.augment == "worker" else iter(())
     reader: Reader = ray.get(config["reader"])
 
-    tokenizer = _tokenizer(job)
+    tokenizer = _tokenizer(job, found)
     objective = build_objective(recipe, tokenizer)
     views = _views(objective, job, tokenizer, device)
     if job.augment == "readers":
@@ -116,15 +116,17 @@ def _views(
     return ViewBuilder(objective.views, recipe.seed, size, tokenizer, device, recipe.repeats)
 
 
-def _tokenizer(job: Job) -> Tokenizer | None:
+def _tokenizer(job: Job, found: Commit | None) -> Tokenizer | None:
+    """The one that the weights were trained with, verified, or a new run's."""
     if job.recipe.tokenizer is None:
         return None
-    text = storage.read_text(storage.join(job.run, TOKENIZER))
+    new = storage.join(job.run, TOKENIZER)
+    text = found.read(TOKENIZER).decode() if found else storage.read_text(new)
     return Tokenizer.from_json(text, job.recipe.tokenizer.length)
 
 
 def _restore(engine: Engine, found: Commit) -> Clock:
-    with tempfile.TemporaryDirectory(prefix="eagleray-") as folder:
-        found.fetch_engine(Path(folder))
-        engine.load(Path(folder))
+    with scratch() as folder:
+        found.fetch_engine(folder)
+        engine.load(folder)
     return Clock(**found.state().clock)

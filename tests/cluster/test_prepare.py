@@ -8,8 +8,12 @@ from cluster import prepare as module
 from cluster.prepare import claim, prepare
 from pipelines.core import ConfigError, DataError, StorageError, UserError
 from pipelines.shards.index import scan_here
-from tests.trainers.conftest import small_recipe
-from tests.trainers.test_checkpoint import make
+from tests.trainers.conftest import make_commit, small_recipe
+from tests.trainers.test_checkpoint import engine, make, state
+from trainers import worker
+from trainers.checkpoint import latest
+from trainers.job import Job
+from trainers.model import TOKENIZER
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +98,17 @@ def test_data_that_changed_since_the_last_commit_is_refused(tmp_path: Path) -> N
     make(tmp_path, 64)  # its state has another data set's digest
     with pytest.raises(UserError, match="data set changed"):
         prepare(str(tmp_path), small_recipe())
+
+
+def test_a_run_goes_on_with_the_tokenizer_of_its_last_commit(tmp_path: Path) -> None:
+    run, recipe = str(tmp_path), small_recipe()
+    first = prepare(run, recipe)
+    text = (tmp_path / "tokenizer.json").read_text()
+    at = state(64).model_copy(update={"data": first.reader.source.digest})
+    make_commit(run, engine(), at, {TOKENIZER: text})
+    (tmp_path / "tokenizer.json").write_text("of another run")
+    assert prepare(run, recipe).parameters == first.parameters
+    job = Job(run=run, folder="/", recipe=recipe)
+    of_the_worker = worker._tokenizer(job, latest(run))
+    assert of_the_worker is not None
+    assert of_the_worker.to_json() == text

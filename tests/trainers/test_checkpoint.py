@@ -22,15 +22,16 @@ from trainers.checkpoint import (
     State,
     commit_at,
     committed,
+    discard_abandoned,
     latest,
     open_commit,
     publish,
     stage,
-    sweep,
 )
 from trainers.core.engine import OptimizerConfig
 from trainers.core.objective import Surroundings
 from trainers.objectives.rotation import Rotation
+from trainers.staging import sweep
 from trainers.torch_engine import TorchEngine
 
 
@@ -205,7 +206,7 @@ def test_a_checkpoint_counts_once_every_workers_part_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = _of_two(tmp_path, 64, monkeypatch)
-    (other.folder / "engine" / "torch.pt").rename(other.folder / "engine" / "other.pt")
+    (other.folder.path / "engine" / "torch.pt").rename(other.folder.path / "engine" / "other.pt")
     parts = [dict(mine.parts[0]), {"engine/other.pt": other.parts[0]["engine/torch.pt"]}]
     mine, other = replace(mine, parts=parts), replace(other, parts=parts)
     url = storage.join(mine.commit.url, "part-00001.sha256")
@@ -226,6 +227,33 @@ def test_a_part_that_never_comes_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError, match="part of the checkpoint never came"):
         publish(lonely, 0, patience=0.05)
     assert committed(str(tmp_path)) == []
+
+
+def test_a_full_disk_is_told_where_a_commit_is_fetched_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path / "run", 64)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match=f"{tmp_path}/fetched/.*full"):
+        made.fetch_engine(tmp_path / "fetched")
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_commits_that_were_never_completed_are_removed(tmp_path: Path, where: str) -> None:
+    run = str(tmp_path) if where == "disk" else "memory://runs/abandoned"
+    for samples in (64, 128, 192):
+        make(run, samples)
+    for samples in (64, 192):
+        storage.remove(f"{run}/checkpoints/{samples:012d}/manifest.json")
+    storage.write_text(f"{run}/checkpoints/notes/mine.txt", "x")
+    discard_abandoned(run)
+    left = [name for name in storage.names(f"{run}/checkpoints") if name[0] != "."]
+    assert left == ["000000000128", "notes"]
+    assert commit_at(run, 128).state().samples == 128
 
 
 def test_what_killed_workers_staged_is_swept_away(

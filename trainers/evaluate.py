@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,13 @@ from pipelines.decode.image import EXTENSIONS
 from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
 from trainers.checkpoint import Commit
-from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult, Texts
+from trainers.core.evaluation import (
+    Evaluation,
+    EvaluationData,
+    EvaluationResult,
+    Outcome,
+    Texts,
+)
 from trainers.model import Model
 from trainers.recipe import EVALUATIONS
 from trainers.room import room
@@ -152,6 +159,16 @@ def _read(source: WebDataset, numbers: Numbers) -> Iterator[RawSample]:
         yield from source.read(numbers[start : start + _TOGETHER])
 
 
+def _checked(outcome: Outcome) -> Outcome:
+    """Refuse what a filed result could not say."""
+    numbers = {**outcome.metrics, "chance": outcome.chance}
+    numbers |= dict(zip(("interval's start", "interval's end"), outcome.interval, strict=True))
+    wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if wrong:
+        raise DataError(f"{', '.join(wrong)}: not a finite number; see what the data set holds")
+    return outcome
+
+
 def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
     """Run one evaluation of a loaded model.
 
@@ -162,7 +179,7 @@ def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
     evaluation: Evaluation = EVALUATIONS.build(config)
     outcome, error = None, None
     try:
-        outcome = evaluation.run(model, Loader(model.size))
+        outcome = _checked(evaluation.run(model, Loader(model.size)))
     except OutageError:
         raise
     except UserError as fault:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pipelines.shards import storage
 from pipelines.sources.synthetic import Synthetic
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
+from trainers.core.evaluation import EvaluationResult, Outcome
 from trainers.evaluate import Loader, evaluate
 from trainers.model import load_model
 from trainers.recipe import EVALUATIONS
@@ -84,6 +86,26 @@ def test_a_fault_of_the_users_becomes_a_failed_result(tmp_path: Path) -> None:
     assert result.outcome is None
     assert result.error is not None
     assert "no file matches" in result.error
+
+
+def test_a_metric_that_is_no_number_is_a_failed_result_that_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(
+        metrics={"top1": float("nan"), "top5": 1.0},
+        headline="top1",
+        chance=0.1,
+        examples=18,
+        interval=(0.0, float("inf")),
+    )
+    evaluation = SimpleNamespace(run=lambda *_: outcome)
+    monkeypatch.setattr(EVALUATIONS, "build", lambda _: evaluation)
+    commit = committed_model(tmp_path / "run", small_recipe())
+    config = EVALUATIONS.parse({"kind": "zero_shot", "name": "x", "data": "x.tar"})
+    result = evaluate(load_model(commit), commit, config)
+    assert result.status == "failed"
+    assert str(result.error).startswith("top1, interval's end: not a finite number")
+    assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
 
 
 def test_a_model_of_texts_alone_is_not_asked_about_images(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ class Ledger:
             self._say(f"position {self._position + row}: sample {samples[row]}, not {asked[row]}")
         for row in np.flatnonzero(~readable):
             self._faults[int(asked[row])] = Fault(**json.loads(faults[row])[0])
-        np.add.at(self._came, samples[readable], 1)
+        there = readable & (samples >= 0) & (samples < self.order.size)
+        np.add.at(self._came, samples[there], 1)
         np.add.at(self._came, asked[~readable], 1)
         np.add.at(self._due, asked, 1)
         for key in table["key"].to_pylist():

@@ -73,6 +73,7 @@ def delivered(run: str, samples: int) -> list[pa.Table]:
         try:
             part = pq.read_table(io.BytesIO(storage.read_bytes(url)))
             start = int(part.schema.metadata[_START])
+            part = part.cast(_SCHEMA)
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             raise StorageError(f"{url}: damaged") from None
         if not 0 <= start < samples:

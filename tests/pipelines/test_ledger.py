@@ -48,6 +48,14 @@ def test_what_the_order_says_is_exact_in_batches_of_any_size(batch):
     assert found.examples == ()
 
 
+@pytest.mark.parametrize("sample", [-1, 20, 1 << 40])
+def test_a_sample_that_the_data_set_lacks_is_misplaced(sample):
+    rows = rows_of()
+    found = audit([*rows[:7], (sample, ""), *rows[8:]])
+    assert (found.misplaced, found.missing, found.repeated) == (1, 1, 0)
+    assert found.examples[0].startswith(f"position 7: sample {sample}, not ")
+
+
 def dropped(rows: list[Row]) -> list[Row]:
     return rows[:7] + rows[8:]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core import StorageError
@@ -62,6 +63,17 @@ def test_a_missing_or_damaged_part_is_told(tmp_path: Path) -> None:
     ledger.write(str(tmp_path), 2)
     (place,) = (tmp_path / "ledger").iterdir()
     place.write_bytes(b"not parquet")
+    with pytest.raises(StorageError, match="damaged"):
+        delivered(str(tmp_path), 2)
+
+
+def test_a_part_with_other_columns_is_damaged(tmp_path: Path) -> None:
+    ledger = Delivered(0)
+    take(ledger, 0)
+    ledger.write(str(tmp_path), 2)
+    (place,) = (tmp_path / "ledger").iterdir()
+    part = pq.read_table(place)
+    pq.write_table(part.drop_columns(["fault"]), place)
     with pytest.raises(StorageError, match="damaged"):
         delivered(str(tmp_path), 2)
 

@@ -65,6 +65,8 @@ def claim(run: str, recipe: Recipe) -> str:
         old = parse_recipe(load_yaml(storage.read_text(place), place), place)
         changed = differences(old, recipe)
         if not changed:
+            if old != recipe:
+                storage.write_text(place, recipe.to_yaml())
             return url
         if latest(url) is not None:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""

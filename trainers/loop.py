@@ -123,7 +123,7 @@ def train(
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
             hooks.log(meter.line(step, rate), samples)
-            _check_unreadable(meter, hooks, plan, samples)
+            _check_unreadable(meter, hooks, plan, step)
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
         if due or leaves:
@@ -133,10 +133,11 @@ def train(
     return meter.now()
 
 
-def _check_unreadable(meter: Meter, hooks: Hooks, plan: Plan, seen: int) -> None:
+def _check_unreadable(meter: Meter, hooks: Hooks, plan: Plan, step: int) -> None:
     """All workers stop alike, so that one of them can keep what was unreadable to any."""
-    found = meter.unreadable + plan.unreadable
-    if not meter.unreadable or seen < _ENOUGH or found <= plan.quarantine_limit * seen:
+    found, seen = meter.unreadable + plan.unreadable, step * plan.global_batch
+    early = seen < _ENOUGH and step < plan.steps
+    if early or not meter.unreadable or found <= plan.quarantine_limit * seen:
         return
     faults = [fault for part in gather_objects(meter.faults) for fault in part]
     hooks.quarantine(faults)

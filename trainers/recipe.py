@@ -23,6 +23,8 @@ from trainers.objectives import OBJECTIVES
 
 EVALUATIONS = Family("trainers.evaluations")
 SHIPPED = Path(__file__).parent / "recipes"
+# What may differ from one start of a run to the next.
+_FREE = ("data.quarantine_limit", "rewinds", "log_every")
 
 
 class Recipe(Config):
@@ -194,8 +196,12 @@ def _step(place: Any, part: str, assignment: str, create: bool) -> Any:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Name what differs between two recipes, as ``path: old -> new``."""
-    return list(_differences("", old.model_dump(mode="json"), new.model_dump(mode="json")))
+    """Name what differs between two recipes, as ``path: old -> new``.
+
+    What nothing that is learned depends on may differ: a run goes on all the same.
+    """
+    found = _differences("", old.model_dump(mode="json"), new.model_dump(mode="json"))
+    return [text for text in found if text.partition(":")[0] not in _FREE]
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterable[str]:

@@ -24,6 +24,14 @@ def show(finished: Finished) -> None:
             f"{failure['error']}",
             markup=False,
         )
+    if summary["quarantined"]:
+        console.print(
+            f"{summary['quarantined']:,} samples left out, unreadable: "
+            f"see {finished.run}/quarantine.parquet",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     seconds = summary["seconds"]
     console.print(
         f"{summary['samples_seen']:,} samples in {seconds['train']:.0f} s of training "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,7 +145,8 @@ def _show(facts: dict[str, Any]) -> None:
         out.print(f"  {skipped['place']}: {skipped['reason']}")
     if facts["hidden"]:
         out.print(f"hidden files and folders, passed over: {facts['hidden']:,}")
-    out.print(f"train on them: --set data.source.url='{facts['url']}'")
+    source = json.dumps({"kind": "webdataset", "url": facts["url"]}, ensure_ascii=False)
+    out.print(f"train on them: --set {shlex.quote(f'data.source={source}')}")
 
 
 @contextmanager

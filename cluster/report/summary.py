@@ -46,6 +46,7 @@ def summarise(view: RunView) -> dict[str, Any]:
         "samples_per_second": facts.samples_per_second,
         "data_wait_share": facts.data_wait_share,
         "evaluation_pause_share": facts.evaluation_pause_share,
+        "quarantined": facts.quarantined,
         "checkpoints": list(view.checkpoints),
         "evaluations": [
             _result(result, result.outcome) for result in view.results if result.outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 from pipelines.core import DataError, UserError
 from pipelines.shards import storage
 
+# What is not UTF-8 is let through marked: it is read ahead of the line that has it.
+_MARK, _MARKED = "surrogateescape", re.compile("[\udc80-\udcff]")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 BATCH = 64  # rows: they may hold images
 _LINE = 1 << 20  # characters; a cell has at most csv.field_size_limit(), 128 Ki
@@ -121,19 +124,20 @@ def _csv_batches(rows: Iterator[list[str]], columns: Sequence[str]) -> Batches:
 
 def _lines(url: str, stream: IO[bytes]) -> Iterator[list[str]]:
     delimiter = DELIMITERS[url[-4:].lower()]
-    with io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(stream, "utf-8-sig", _MARK, newline="") as text:
         reader = csv.reader(_bounded(text), delimiter=delimiter, strict=True)
         try:
             yield from (row for row in reader if row)
-        except (csv.Error, UnicodeDecodeError) as error:
-            what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise DataError(f"{url}: line {reader.line_num + 1}: {what}") from None
+        except csv.Error as error:
+            raise DataError(f"{url}: line {reader.line_num + 1}: {error}") from None
 
 
 def _bounded(text: io.TextIOWrapper) -> Iterator[str]:
     while line := text.readline(_LINE):
         if len(line) == _LINE:
             raise csv.Error(f"longer than {_LINE} characters")
+        if not line.isascii() and _MARKED.search(line):
+            raise csv.Error("not UTF-8")
         yield line
 
 

@@ -177,6 +177,10 @@ def told(url: str, reason: str, kind: type[StorageError] = StorageError) -> Stor
 def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space and run again"
+    if isinstance(error, IsADirectoryError):
+        return "a folder; give a file, or a pattern of files such as '*.tar' in it"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "what should be its folder is a file"
     if isinstance(error, TimeoutError) and not error.strerror:
         return f"no answer within {timeout():g} s; check the network and the endpoint"
     return error.strerror or type(error).__name__

@@ -14,6 +14,7 @@ from trainers import worker
 from trainers.checkpoint import latest
 from trainers.job import Job
 from trainers.model import TOKENIZER
+from trainers.recipe import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,18 @@ def test_a_run_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"another recipe \(seed: 0 -> 7 and 1 more\).*--out"):
         claim(str(tmp_path), small_recipe(seed=7, samples=320))
     assert (tmp_path / "recipe.yaml").read_text() == before
+
+
+def test_what_nothing_that_is_learned_depends_on_may_change_from_start_to_start(
+    tmp_path: Path,
+) -> None:
+    claim(str(tmp_path), small_recipe())
+    make(tmp_path, 64)
+    data = small_recipe().data.model_dump() | {"quarantine_limit": 0.5}
+    other = small_recipe(data=data, rewinds=9, log_every=7)
+    claim(str(tmp_path), other)
+    assert load_recipe(f"{tmp_path}/recipe.yaml") == other
+    assert claim(str(tmp_path), other) == str(tmp_path)
 
 
 def test_a_run_that_never_got_to_a_commit_is_taken_over(tmp_path: Path) -> None:

@@ -251,6 +251,14 @@ def test_unreadable_samples_over_the_limit_stop_the_run() -> None:
     assert recorder.quarantined[0] == {"shard": "a.tar", "key": "k", "reason": "broken"}
 
 
+def test_a_run_too_short_to_judge_on_its_way_is_judged_at_its_end() -> None:
+    recorder = Recorder()
+    with pytest.raises(DataError, match=r"10 of 40 samples are unreadable"):
+        run(Line(), tables(0, 10, FAULT), plan(10), recorder=recorder)
+    assert [samples for samples, _ in recorder.lines][-1] == 40
+    run(Line(), tables(0, 10, FAULT), plan(10, quarantine_limit=0.25))
+
+
 def test_samples_that_earlier_attempts_could_not_read_count_too() -> None:
     given = {"quarantine_limit": 0.2}
     run(Line(), tables(60, 120, FAULT), plan(120, **given), done=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from cluster.cli import pack
 from pipelines.core import ConfigError, DataError, UserError
 from pipelines.shards import storage
 from pipelines.sources.webdataset import WebDataset
+from trainers.recipe import load_recipe
 
 
 def picture(seed: int = 0) -> bytes:
@@ -78,8 +80,20 @@ def test_people_are_told_what_was_packed_and_what_was_not(
         "skipped 1: no image; JPEG, PNG or WebP is needed",
         "  bad.png: no image; JPEG, PNG or WebP is needed",
         "hidden files and folders, passed over: 1",
-        f"train on them: --set data.source.url='{tmp_path}/out/train-*.tar'",
+        "train on them: --set "
+        f"""'data.source={{"kind": "webdataset", "url": "{tmp_path}/out/train-*.tar"}}'""",
     ]
+
+
+@pytest.mark.parametrize("name", ["debug", "simclr-emoji"])
+def test_what_they_are_told_to_set_sets_the_source_of_any_recipe(
+    tmp_path: Path, photos: str, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    pack.command(photos, f"{tmp_path}/it's", name="train")
+    option, assignment = shlex.split(capsys.readouterr().out.splitlines()[-1])[-2:]
+    assert option == "--set"
+    source = load_recipe(name, [assignment]).data.source
+    assert source == WebDataset.Config(url=f"{tmp_path}/it's/train-*.tar")
 
 
 def storage_size(folder: Path) -> int:

@@ -14,6 +14,7 @@ KEYS = [
     "samples_per_second",
     "data_wait_share",
     "evaluation_pause_share",
+    "quarantined",
     "checkpoints",
     "evaluations",
     "failures",
@@ -42,6 +43,7 @@ def test_exact_values(run: Any) -> None:
         "samples_per_second": 51.2,
         "data_wait_share": 0.0125,
         "evaluation_pause_share": 0.003,
+        "quarantined": 3,
         "checkpoints": [512, 1024],
         "evaluations": [
             result("zero_shot", "emoji-unseen", 512, 0.005),

@@ -91,7 +91,8 @@ def test_csv_cells_are_text_and_may_hold_what_separates_them(tmp_path, put):
     [
         (b"", "it has no columns"),
         (b"a,a\n1,2\n", "two columns are called 'a'"),
-        (b"a,b\n1,\xff\n", "line 1: not UTF-8"),
+        (b"a,b\n1,\xff\n", "line 2: not UTF-8"),
+        (b"a,b\n" + 1000 * b"1,2\n" + b"\xe9,1\n" + 9 * b"1,2\n", "line 1002: not UTF-8"),
         (b'a,b\n1,"open', "line 3: unexpected end of data"),
         (b"a,b\n1," + b"x" * 200_000, "line 3: field larger than field limit"),
         (b"a,b\n" + b"," * 2_000_000, "line 2: longer than 1048576 characters"),

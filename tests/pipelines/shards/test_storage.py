@@ -272,9 +272,16 @@ def test_errors_say_what_to_do_in_one_line(error, message):
     assert str(caught.value) == f"s3://b/x: {message}"
 
 
+def test_a_file_in_the_way_of_a_folder_is_an_error_of_one_line(tmp_path):
+    (tmp_path / "x").write_text("")
+    for url in (f"{tmp_path}/x/y.json", f"{tmp_path}/x/y/z.json"):
+        with pytest.raises(StorageError, match=f"{url}: what should be its folder is a file"):
+            storage.write_text(url, "1")
+
+
 def test_a_folder_in_the_way_is_an_error_of_one_line(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(StorageError, match="x: Is a directory"):
+    with pytest.raises(StorageError, match="x: a folder; give a file"):
         storage.write_atomic(str(tmp_path / "x"), b"1")
     assert files_under(tmp_path) == []
 

@@ -283,7 +283,7 @@ def test_what_changes_while_it_is_read_is_an_error_and_no_mixture(breaking, monk
 
 
 def test_a_folder_is_no_file(breaking):
-    with pytest.raises(StorageError, match="bucket: Is a directory"):
+    with pytest.raises(StorageError, match="bucket: a folder; give a file"):
         storage.read_bytes("memory://bucket")
 
 

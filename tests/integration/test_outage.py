@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,19 @@ def upload(tars: str, bucket: str) -> str:
     return f"{bucket}/{tars.rpartition('/')[2]}"
 
 
-def start(recipe: Path, out: str, endpoint: str, log: Path) -> subprocess.Popen[bytes]:
-    """Train, with data and run in the bucket, on a cluster of its own."""
+@contextmanager
+def training(recipe: Path, out: str, endpoint: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Train, with data and run in the bucket, on a cluster of its own; ended with the body."""
     line = [sys.executable, "-m", "cluster", "train", str(recipe), "--out", out, "--workers", "1"]
     with log.open("w") as sink:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             line, stdout=sink, stderr=sink, env={**os.environ, "AWS_ENDPOINT_URL": endpoint}
         )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def lines(run: str) -> list[dict[str, Any]]:
@@ -56,18 +64,18 @@ def test_a_store_that_is_down_for_a_minute_costs_time_alone(
     with FaultProxy(s3.port) as proxy:
         runs = {name: f"{bucket}/{name}" for name in ("whole", "struck")}
         log = tmp_path / "whole.log"
-        whole = start(tmp_path / "recipe.yaml", runs["whole"], s3.endpoint, log)
-        assert whole.wait(300) == 0, log.read_text()[-900:]
+        with training(tmp_path / "recipe.yaml", runs["whole"], s3.endpoint, log) as whole:
+            assert whole.wait(300) == 0, log.read_text()[-900:]
         log = tmp_path / "struck.log"
-        struck = start(tmp_path / "recipe.yaml", runs["struck"], proxy.endpoint, log)
-        while not lines(runs["struck"]):
-            assert struck.poll() is None, log.read_text()[-900:]
-            time.sleep(0.1)
-        proxy.plan = Plan(["503", "reset"])
-        time.sleep(MINUTE)
-        before = lines(runs["struck"])
-        proxy.plan = Plan(rate=0.0)
-        assert struck.wait(400) == 0, log.read_text()[-900:]
+        with training(tmp_path / "recipe.yaml", runs["struck"], proxy.endpoint, log) as struck:
+            while not lines(runs["struck"]):
+                assert struck.poll() is None, log.read_text()[-900:]
+                time.sleep(0.1)
+            proxy.plan = Plan(["503", "reset"])
+            time.sleep(MINUTE)
+            before = lines(runs["struck"])
+            proxy.plan = Plan(rate=0.0)
+            assert struck.wait(400) == 0, log.read_text()[-900:]
     assert proxy.injected.total() > 0
     assert len(before) < len(lines(runs["whole"]))
     assert [(x["samples"], x["loss"]) for x in lines(runs["struck"])] == [

@@ -38,7 +38,7 @@ def run_request(request: EvaluationRequest) -> list[str]:
         try:
             file_result(request.run, evaluate(model, commit, config))
         except Exception as error:  # one evaluation's fault must not cost the others
-            traceback.print_exc()
+            _tell(traceback.format_exc())
             broken.append(f"{name[0]} {name[1]}: {type(error).__name__}: {error}")
     return broken
 
@@ -67,10 +67,18 @@ def main() -> int:
     request = read_request(arguments.request)
     with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs
         os.chdir(request.folder)
-    broken = run_request(request)
+    try:
+        broken = run_request(request)
+    except Exception:  # as Python would tell it, but for credentials
+        broken = [traceback.format_exc()]
     for line in broken:
-        print(line, file=sys.stderr)
+        _tell(line)
     return 1 if broken else 0
+
+
+def _tell(text: str) -> None:
+    """Write to the job's log, the last line of which a result may repeat."""
+    print(storage.redact(text.rstrip()), file=sys.stderr)
 
 
 if __name__ == "__main__":

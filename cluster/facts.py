@@ -29,7 +29,7 @@ class Facts:
         self._facts |= {
             "name": run.rstrip("/").rpartition("/")[2],
             "recipe": recipe.name,
-            "command": command,
+            "command": storage.redact(command),
             "finished": False,
             "world_size": profile.workers,
             "device": profile.device,
@@ -44,14 +44,15 @@ class Facts:
         self.write()
 
     def event(self, samples: int, text: str) -> None:
-        """Note something that happened."""
-        self._facts["events"].append({"at": _now(), "samples": samples, "text": text})
+        """Note something that happened; credentials in the text are hidden."""
+        told = {"at": _now(), "samples": samples, "text": storage.redact(text)}
+        self._facts["events"].append(told)
         self.write()
 
     def once(self, samples: int, text: str) -> None:
         """Note something that happened, if no earlier start of the run has."""
         noted = ((event["samples"], event["text"]) for event in self._facts["events"])
-        if (samples, text) not in noted:
+        if (samples, storage.redact(text)) not in noted:
             self.event(samples, text)
 
     def prepared(self, prepared: Prepared, recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.evaluation_jobs import Status
-from cluster.session import one_line
+from cluster.session import check_address, one_line
 from pipelines.core import UserError
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
@@ -22,8 +22,9 @@ def client(address: str) -> JobSubmissionClient:
     """Connect to the job server at an address, whatever the environment says of another.
 
     Raises:
-        UserError: Nothing answers there.
+        UserError: Nothing answers there, or the address holds credentials.
     """
+    check_address(address)
     try:
         with _hidden(_OVERRIDES):
             return JobSubmissionClient(address)

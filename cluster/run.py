@@ -22,7 +22,7 @@ from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
 from cluster.report import write_report, write_summary
 from cluster.report.metrics import collapses, parse_metrics
-from cluster.session import Session, connect
+from cluster.session import Session, check_address, connect
 from cluster.workforce import Need, check_room, cluster_nodes
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
@@ -71,6 +71,7 @@ def train_run(
         UserError: Something the user can put right; the run keeps its commits.
     """
     check_fit(recipe, profile)
+    check_address(address or "")
     with alone(whole_url(out), say):
         return _train_alone(recipe, profile, out, command, watch, say, address)
 

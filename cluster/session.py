@@ -17,6 +17,7 @@ from ray._private.node import Node
 
 from cluster.profile import Profile
 from pipelines.core import UserError
+from pipelines.shards.storage import refuse_secrets
 from pipelines.unseen import COLLECTED
 
 _SMALLEST_STORE = 512 << 20
@@ -66,6 +67,16 @@ def object_store(profile: Profile) -> int:
     return max(_SMALLEST_STORE, profile.workers * profile.reader.memory * 5 // 4 + (256 << 20))
 
 
+def check_address(address: str) -> None:
+    """Refuse an address with credentials, since addresses are shown and kept.
+
+    Raises:
+        UserError: It holds some; the message does not repeat them.
+    """
+    url = address if "://" in address else f"ray://{address}"
+    refuse_secrets(url, "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment")
+
+
 @contextmanager
 def connect(
     profile: Profile, address: str | None = None, dashboard: bool = False
@@ -80,7 +91,7 @@ def connect(
             core from then on.
 
     Raises:
-        UserError: There is no cluster at the address.
+        UserError: There is no cluster at the address, or it holds credentials.
     """
     # A reader that waits a second for its next task would be ended, and its successor would
     # import the same again.
@@ -91,6 +102,7 @@ def connect(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     address = address or os.environ.get("RAY_ADDRESS")
+    check_address(address or "")
     mine = not address and not ray.is_initialized()
     url = _start(profile, address, dashboard)
     try:

@@ -129,7 +129,9 @@ def result_url(run: str, samples: int, evaluation: str, dataset: str) -> str:
 
 
 def file_result(run: str, result: EvaluationResult) -> None:
-    """File a result, whole or not at all."""
+    """File a result, whole or not at all; credentials in its error are hidden."""
+    if result.error is not None:
+        result = result.model_copy(update={"error": storage.redact(result.error)})
     url = result_url(run, result.samples, result.evaluation, result.dataset)
     storage.write_text(url, result.model_dump_json(indent=1))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import traceback
 import warnings
+from typing import NoReturn
 
 import typer
 
@@ -52,21 +54,20 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if debug:
-            raise
-        print(f"eagleray: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(f"eagleray: {error}", debug)
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # so far the library takes Ctrl-C
             print("eagleray: stopped; run the same command again to go on", file=sys.stderr)
         raise
     except Exception as error:
-        if debug:
-            raise
         lines = str(error).strip().splitlines() or [""]
-        print(
-            f"eagleray: unexpected {type(error).__name__}: {redact(lines[-1][:300])} "
-            "(--debug shows more)",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        # Hidden before it is cut: half of a credential would not be known for one.
+        said = f"{type(error).__name__}: {redact(lines[-1])[:300]}"
+        _end(f"eagleray: unexpected {said} (--debug shows more)", debug)
+
+
+def _end(line: str, debug: bool) -> NoReturn:
+    """Tell what went wrong, without credentials, and end as a failure."""
+    text = traceback.format_exc().rstrip() if debug else line
+    print(redact(text), file=sys.stderr)
+    sys.exit(1)

@@ -18,8 +18,8 @@ console = Console(stderr=True)
 
 
 def say(line: str) -> None:
-    """Tell the user a line."""
-    console.print(line, markup=False, highlight=False)
+    """Tell the user a line, without credentials."""
+    console.print(storage.redact(line), markup=False, highlight=False)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from pipelines.core import UserError
+from pipelines.shards.storage import redact
 from trainers.recipe import load_recipe
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -49,6 +50,7 @@ def command(
 
         with connect(chosen, cluster):
             findings.append(doctor.skew(doctor.clocks(), time.time))
+    findings = [replace(finding, text=redact(finding.text)) for finding in findings]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

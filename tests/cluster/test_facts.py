@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from cluster.facts import Facts
 from cluster.profile import Profile
 from tests.trainers.conftest import small_recipe
@@ -61,3 +63,15 @@ def test_a_damaged_file_of_an_earlier_part_is_begun_anew(tmp_path: Path) -> None
     (tmp_path / "run.json").write_text("{")
     facts(tmp_path)
     assert read(tmp_path)["world_size"] == 2
+
+
+def test_credentials_stay_out_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET_KEY", "topsecretvalue123")
+    command = "eagleray train x --cluster https://me:hunter22@head:8265"
+    made = Facts(str(tmp_path), small_recipe(), Profile(), command)
+    for _ in range(2):
+        made.once(8, "401 for https://host/x?sig=AbCdEf123 with topsecretvalue123")
+    found = read(tmp_path)
+    assert found["command"] == "eagleray train x --cluster https://***@head:8265"
+    (event,) = found["events"]  # type: ignore[misc]
+    assert event["text"] == "401 for https://host/x?sig=*** with ***"

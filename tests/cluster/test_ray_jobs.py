@@ -17,6 +17,13 @@ def test_no_server_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter22@head:1", "http://head:1/?token=hunter22"])
+def test_an_address_with_credentials_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UserError, match="must not hold credentials; set RAY_AUTH_MODE") as caught:
+        client(url)
+    assert "hunter22" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
 def test_the_environment_does_not_send_jobs_elsewhere(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -166,3 +166,17 @@ def test_no_cluster_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match=message) as caught, connect(Profile(), "10.0.0.1:6379"):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter22@head:8265", "me:hunter22@head:6379"])
+@pytest.mark.parametrize("given", [True, False])
+def test_an_address_with_credentials_is_refused_and_not_repeated(
+    address: str, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(UserError, match=r"\*\*\*@head:.* must not hold credentials") as caught,
+        connect(Profile(), address if given else None),
+    ):
+        pass
+    assert "hunter22" not in str(caught.value)

@@ -127,3 +127,9 @@ def test_a_run_that_was_moved_keeps_its_results(tmp_path: Path) -> None:
     assert found.checkpoint == f"{new}/checkpoints/000000000064"
     assert done(found) == {("knn", "a")}
     assert not unanswered(str(new), 64)
+
+
+def test_a_filed_error_holds_no_credentials(tmp_path: Path) -> None:
+    failed = result(64, "a").model_copy(update={"error": "401 for https://me:hunter22@host/x"})
+    file_result(str(tmp_path), failed)
+    assert [r.error for r in filed(str(tmp_path), 64)] == ["401 for https://***@host/x"]

@@ -13,6 +13,7 @@ import typer
 
 from cluster.cli import _main
 from cluster.cli.list_ import _FAMILIES
+from pipelines.core import UserError
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
 
@@ -57,6 +58,10 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         (["evaluate", ".", "--evaluation", "zeroshot", "--data", "x"], "did you mean 'zero_shot'?"),
         (["evaluate", ".", "--evaluation", "zero_shot", "--data", "x"], "no checkpoint there"),
         (["submit", "debug", "--cluster", "http://127.0.0.1:1", "--out", "x"], "relative path"),
+        (
+            ["train", "debug", "--cluster", "http://me:pw@head:1"],
+            "http://***@head:1: a URL must not",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_a_failing_exit(
@@ -86,6 +91,33 @@ def test_an_interrupt_says_how_to_go_on(
         _main.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "eagleray: stopped; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize("kind", [UserError, ValueError])
+@pytest.mark.parametrize("options", [[], ["--debug"]])
+def test_errors_are_told_without_credentials(
+    kind: type[Exception],
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = typer.Typer()
+
+    @app.callback(invoke_without_command=True)
+    def fail(debug: bool = False) -> None:
+        raise kind(f"401 for {'x' * 270} https://me:hunter22@host/x?sig=abc, key topsecret123")
+
+    monkeypatch.setattr(_main, "app", app)
+    monkeypatch.setattr(_main, "_register", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["eagleray", *options])
+    monkeypatch.setenv("MY_SECRET_KEY", "topsecret123")
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        _main.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "https://***" in said
+    assert ("Traceback" in said) == bool(options)
+    assert not any(secret in said.splitlines()[-1] for secret in ("hunter", "sig=abc", "topsecret"))
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

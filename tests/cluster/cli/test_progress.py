@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cluster.cli._progress import describe, last_line
+import pytest
+
+from cluster.cli._progress import describe, last_line, say
 
 
 def test_a_line_says_where_the_run_stands() -> None:
@@ -19,3 +21,8 @@ def test_the_newest_line_is_read(tmp_path: Path) -> None:
     assert last_line(str(tmp_path)) == {"samples": 16}
     (tmp_path / "metrics.jsonl").write_text('{"samples": 8}\n{"sam')
     assert last_line(str(tmp_path)) is None
+
+
+def test_lines_are_told_without_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    say("connecting to http://me:hunter22@head:8265")
+    assert capsys.readouterr().err == "connecting to http://***@head:8265\n"

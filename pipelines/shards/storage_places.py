@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import posixpath
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any
 import fsspec
 
 from pipelines.core import StorageError, nearest
-from pipelines.shards.storage_secrets import refuse_secrets
+from pipelines.shards.storage_secrets import redact, refuse_secrets
 
 SHIPPED = "eagleray://"
 IN_FLIGHT = 32  # requests at once to one object store, from all threads of a process
@@ -19,6 +20,11 @@ _CONNECT = 10.0  # seconds
 _TIMEOUT = "EAGLERAY_STORAGE_TIMEOUT"
 _SLOWEST = 256 * 1024  # bytes a second; what is slower than that has stalled
 _S3 = ("s3", "s3a")
+# They read within another file or filesystem, or in the URL itself.
+_WITHIN = {
+    "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic",
+    "libarchive", "reference", "simplecache", "tar", "zip",
+}  # fmt: skip
 
 
 def timeout(size: int = 0) -> float:
@@ -46,6 +52,7 @@ def resolve(url: str) -> str:
 
 @cache
 def _filesystem(protocol: str) -> Any:
+    _check(protocol)
     if protocol not in _S3:
         return fsspec.filesystem(protocol)
     given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
@@ -69,20 +76,55 @@ def locate(url: str) -> tuple[Any, str]:
     """Return the filesystem of a URL and the path in it.
 
     Raises:
-        StorageError: The protocol is unknown, its package is not installed, or
-            the URL holds credentials.
+        StorageError: The protocol is unknown, its package or a setting is
+            missing, or the URL holds credentials.
     """
     refuse_secrets(url)
     url = resolve(url)
     protocol = fsspec.core.split_protocol(url)[0] or "file"
     try:
         fs = _filesystem(protocol)
-    except (ValueError, ImportError):
-        known = [name for name in fsspec.available_protocols() if len(name) > 1]
+        return fs, fs._strip_protocol(url)
+    except StorageError as error:
+        raise type(error)(redact(f"{url}: {error}")) from None
+    except Exception as error:  # each filesystem has its own
+        reason = f"'{protocol}' cannot be used: {_first_line(error)}"
+        raise StorageError(redact(f"{url}: {reason}")) from None
+
+
+def _check(protocol: str) -> None:
+    """Refuse a protocol whose URLs do not say all that its filesystem has to know.
+
+    Before it is made: some that are half made complain when they are taken away.
+    """
+    if protocol in _WITHIN or "::" in protocol:
         raise StorageError(
-            f"{url}: unknown protocol '{protocol}'; {nearest(protocol, known)}"
-        ) from None
-    return fs, fs._strip_protocol(url)
+            f"'{protocol}' names no place of files by itself; give the URL of plain files"
+        )
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise StorageError(f"'{protocol}' needs a package: {_first_line(error)}") from None
+    except ValueError:
+        known = {name for name in fsspec.available_protocols() if len(name) > 1} - _WITHIN
+        raise StorageError(f"unknown protocol '{protocol}'; {nearest(protocol, known)}") from None
+    given = fsspec.config.apply_config(kind, {})
+    wanted = [
+        f"FSSPEC_{protocol}_{name}".upper()
+        for name, parameter in [*inspect.signature(kind.__init__).parameters.items()][1:]
+        if parameter.default is parameter.empty
+        and name not in given
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if wanted:
+        raise StorageError(
+            f"'{protocol}' cannot be used without settings; "
+            f"set {' and '.join(wanted)} in the environment"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def join(url: str, *parts: str) -> str:

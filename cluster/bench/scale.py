@@ -20,7 +20,8 @@ import pyarrow as pa
 from pipelines.order import Shuffle, ShuffledOrder
 from pipelines.reader import Share
 from pipelines.shards import storage
-from pipelines.shards.index import SCHEMA, Index, read_index
+from pipelines.shards.index import Index
+from pipelines.shards.index_table import SCHEMA, read_index
 
 _BATCHES = 2000
 _PLACES = (0.01, 0.37, 0.99)  # of an epoch
@@ -41,7 +42,8 @@ def simulate(samples: int, shards: int, workers: int, batch: int) -> dict[str, A
     with tempfile.TemporaryDirectory(prefix="eagleray-scale-") as folder:
         place = str(Path(folder) / "index.parquet")
         storage.write_atomic(place, Index(_generated(samples, shards)).to_bytes())
-        command = [sys.executable, "-m", "cluster.bench.scale", place, str(workers), str(batch)]
+        numbers = [str(shards), str(workers), str(batch)]
+        command = [sys.executable, "-m", "cluster.bench.scale", place, *numbers]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     measured: dict[str, Any] = json.loads(done.stdout)
     return {"samples": samples, "shards": shards, "workers": workers, "batch": batch, **measured}
@@ -63,11 +65,11 @@ def _generated(samples: int, shards: int) -> pa.Table:
     return pa.table(columns).cast(SCHEMA)
 
 
-def measure(place: str, workers: int, batch: int) -> dict[str, Any]:
+def measure(place: str, shards: int, workers: int, batch: int) -> dict[str, Any]:
     """Open an index, seek in it and plan batches of the last worker."""
     before = _peak()
     began = time.perf_counter()
-    index = Index(read_index(place))
+    index = Index(read_index(place, shards))
     order = ShuffledOrder(len(index), 0, Shuffle())
     opened = time.perf_counter() - began
     share = Share(batch, workers - 1, workers, 0, 0)
@@ -108,4 +110,4 @@ def _seek(size: int, share: Share, step: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core import DataError
 from pipelines.shards import storage
+from pipelines.shards.bounded import FAULTS, read_bounded
 from pipelines.shards.tar import TarMember, TarScanner
 
 SCHEMA = pa.schema(
@@ -25,6 +27,11 @@ SCHEMA = pa.schema(
         ("sizes", pa.list_(pa.int64())),
     ]
 )
+_REPEATED = ["extensions.list.element", "offsets.list.element", "sizes.list.element"]
+# Names and numbers of members take fewer bytes than their headers, but for letters that are not
+# UTF-8: each becomes three bytes.
+_BYTES = 4  # of entries, for each of the shard
+_FLOOR = 1 << 16
 Spans = npt.NDArray[np.int64]
 """First byte of each sample's first header, and the byte after its last padding. [2, N]"""
 
@@ -100,35 +107,36 @@ def _samples(members: Iterable[TarMember], skipped: list[str]) -> Iterator[Seque
 def write_entries(url: str, table: pa.Table) -> None:
     """Write a shard's entries, whole or not at all."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    # What came in a dictionary is read as one: that takes long for keys, which all differ.
+    pq.write_table(table, sink, compression="zstd", use_dictionary=_REPEATED)
     storage.write_atomic(url, sink.getvalue())
 
 
-def read_entries(url: str) -> pa.Table:
+def read_entries(shard: Shard) -> pa.Table:
     """Read a shard's entries.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or not of this shard.
     """
-    return _read(url, SCHEMA.names)
+    return _read(shard, SCHEMA.names)
 
 
-def read_spans(url: str) -> Spans:
+def read_spans(shard: Shard) -> Spans:
     """Read only where a shard's samples start and stop.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or not of this shard.
     """
-    return spans_of(_read(url, ["start", "stop"]))
+    return spans_of(_read(shard, ["start", "stop"]))
 
 
-def read_keys(url: str) -> pa.ChunkedArray:
+def read_keys(shard: Shard) -> pa.ChunkedArray:
     """Read only the keys of a shard's samples.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or not of this shard.
     """
-    return _read(url, ["key"])["key"]
+    return _read(shard, ["key"])["key"]
 
 
 def spans_of(table: pa.Table) -> Spans:
@@ -136,10 +144,27 @@ def spans_of(table: pa.Table) -> Spans:
     return np.stack([table["start"].to_numpy(), table["stop"].to_numpy()])
 
 
-def _read(url: str, columns: list[str]) -> pa.Table:
-    data = storage.read_bytes(url)
+def _read(shard: Shard, columns: list[str]) -> pa.Table:
+    data = storage.read_bytes(shard.entries)
     try:
-        table = pq.read_table(io.BytesIO(data), columns=columns).combine_chunks()
-        return table.cast(pa.schema([SCHEMA.field(name) for name in columns]))
-    except (pa.ArrowException, OSError, KeyError, ValueError):
-        raise DataError(f"{url}: damaged; delete it and run 'eagleray index' again") from None
+        table = read_bounded(data, columns, shard.samples, _BYTES * shard.size + _FLOOR)
+        table = table.cast(pa.schema([SCHEMA.field(name) for name in columns])).combine_chunks()
+        _check(table, shard)
+    except FAULTS:
+        raise DataError(
+            f"{shard.entries}: damaged; delete the folder it is in and run again"
+        ) from None
+    return table
+
+
+def _check(table: pa.Table, shard: Shard) -> None:
+    if table.num_rows != shard.samples:
+        raise ValueError("another number of samples")
+    for column in table.columns:
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        if column.null_count or values.null_count:
+            raise ValueError("a value is missing")
+    if "start" in table.column_names and table.num_rows:
+        starts, stops = spans_of(table)
+        if starts.min() < 0 or stops.max() > shard.size or not (starts < stops).all():
+            raise ValueError("a sample outside its shard")

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,22 +34,10 @@ from pipelines.shards.entries import (
     spans_of,
     write_entries,
 )
+from pipelines.shards.index_table import SCHEMA, VERSION, believed, entries_name, read_index
 
-_VERSION = 2
 _FOLDER = "_eagleray"
 _SPANS = 64 << 20  # bytes of spans that a reader remembers: four million samples
-SCHEMA = pa.schema(
-    [
-        ("url", pa.string()),
-        ("stamp", pa.string()),
-        ("size", pa.int64()),
-        ("sha256", pa.string()),
-        ("samples", pa.int64()),
-        ("skipped", pa.int64()),
-        ("fault", pa.string()),
-        ("entries", pa.string()),
-    ]
-)
 Listed = tuple[str, str]
 """URL and stamp of a shard."""
 Scanned = tuple[Shard, pa.Table | None]
@@ -113,53 +100,31 @@ class Index:
 
         def load() -> Spans:
             held = self._held.get(shard)
-            return read_spans(self.shard(shard).entries) if held is None else spans_of(held)
+            return read_spans(self.shard(shard)) if held is None else spans_of(held)
 
-        found = self._recent.get(shard, load)
-        if found.shape[1] != self._starts[shard + 1] - self._starts[shard]:
-            raise DataError(f"{self.shard(shard).entries}: damaged; delete it and run again")
-        return found
+        return self._recent.get(shard, load)
 
     def entries(self, shard: int) -> pa.Table:
         """Key, byte ranges and members of every sample of a shard."""
         held = self._held.get(shard)
-        return read_entries(self.shard(shard).entries) if held is None else held
+        return read_entries(self.shard(shard)) if held is None else held
 
     def keys(self, shard: int) -> pa.ChunkedArray:
         """Keys of a shard's samples."""
         held = self._held.get(shard)
-        return read_keys(self.shard(shard).entries) if held is None else held["key"]
+        return read_keys(self.shard(shard)) if held is None else held["key"]
 
     def to_bytes(self) -> bytes:
         """Serialise the table of shards as Parquet."""
-        table = self.shards.replace_schema_metadata({"eagleray": json.dumps({"version": _VERSION})})
+        table = self.shards.replace_schema_metadata({"eagleray": json.dumps({"version": VERSION})})
         sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", use_dictionary=["fault"])
         return sink.getvalue()
 
 
 def span_bytes(spans: Spans) -> int:
     """Bytes of spans."""
     return int(spans.nbytes)
-
-
-def read_index(url: str) -> pa.Table:
-    """Read a table of shards.
-
-    Raises:
-        DataError: Not an index of this version.
-    """
-    data = storage.read_bytes(url)
-    try:
-        table = pq.read_table(io.BytesIO(data)).combine_chunks()
-        meta: dict[str, Any] = json.loads((table.schema.metadata or {})[b"eagleray"])
-        version = meta["version"]
-        table = table.replace_schema_metadata(None).cast(SCHEMA) if version == _VERSION else None
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        raise DataError(f"{url}: not an index; delete it and run again") from None
-    if table is None:
-        raise DataError(f"{url}: an index of another version; delete it and run again")
-    return table
 
 
 def scan_here(listed: Sequence[Listed], folder: str) -> Iterable[Scanned]:
@@ -172,8 +137,7 @@ def scan_into(url: str, stamp: str, folder: str) -> Scanned:
     shard, table = scan_shard(url, stamp)
     if not folder:
         return shard, table
-    # Named by content: a pattern that overlaps another one finds the same entries.
-    place = storage.join(folder, f"{shard.sha256[:32]}.parquet")
+    place = storage.join(folder, entries_name(shard.sha256))
     write_entries(place, table)
     return replace(shard, entries=place), None
 
@@ -194,10 +158,11 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
         StorageError: They cannot be listed or read.
     """
     listed = storage.listing(pattern)
-    name = f"index{_VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
+    name = f"index{VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
     beside = storage.join(listed[0][0].rpartition("/")[0], _FOLDER)
     folders = [beside, *([storage.join(fallback, _FOLDER)] if fallback else [])]
-    loaded = [table for f in folders if (table := _kept(f, name, f == beside)) is not None]
+    kept = {f: _kept(storage.join(f, name), len(listed), f == beside) for f in folders}
+    loaded = [believed(t, f, folders) for f, t in kept.items() if t is not None]
     for table in loaded:
         if _describes(table, listed):
             return _checked(Index(table), pattern)
@@ -205,15 +170,14 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
     return _checked(_refresh(listed, known, folders, name, scan), pattern)
 
 
-def _kept(folder: str, name: str, foreign: bool) -> pa.Table | None:
-    """The table that a folder holds; None where there is none.
+def _kept(place: str, shards: int, foreign: bool) -> pa.Table | None:
+    """The table that is kept there; None where there is none.
 
     Who may not list a bucket is refused what is not in it: where the folder is
     not the run's own, that is as good as no index. The shards have been found by then.
     """
-    place = storage.join(folder, name)
     try:
-        return read_index(place) if storage.exists(place) else None
+        return read_index(place, shards) if storage.exists(place) else None
     except storage.RefusedError:
         if foreign:
             return None

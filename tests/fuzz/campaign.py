@@ -23,7 +23,8 @@ from PIL import Image
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
 from pipelines.shards.entries import scan_shard
-from pipelines.shards.index import SCHEMA, Index
+from pipelines.shards.index import Index
+from pipelines.shards.index_table import SCHEMA
 from pipelines.sources.webdataset import WebDataset
 from tests.fuzz.mutations import MUTATIONS, bomb, tar_of, trap
 

@@ -9,7 +9,8 @@ import pytest
 from pipelines.inspection import keys
 from pipelines.inspection.keys import Keys
 from pipelines.shards.entries import SCHEMA as ENTRIES
-from pipelines.shards.index import SCHEMA, Index
+from pipelines.shards.index import Index
+from pipelines.shards.index_table import SCHEMA
 
 
 def index_of(*shards: list[str]) -> Index:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.shards.index import Listed, Scanned, scan_here
 from tests.pipelines.shards.web import Web
+
+POOLS: list[pa.MemoryPool] = []  # what was allocated from one may outlive its test
 
 
 class Counting:
@@ -50,3 +53,18 @@ def web() -> Iterator[Web]:
     """A web server that shows no folder."""
     with Web() as server:
         yield server
+
+
+@pytest.fixture
+def arrow() -> Iterator[Callable[[], Callable[[], int]]]:
+    """Call it to begin to count; what it returns tells the most bytes that Arrow held since."""
+    before = pa.default_memory_pool()
+
+    def begin() -> Callable[[], int]:
+        pool = pa.proxy_memory_pool(before)
+        POOLS.append(pool)
+        pa.set_memory_pool(pool)
+        return pool.max_memory
+
+    yield begin
+    pa.set_memory_pool(before)

@@ -109,7 +109,7 @@ def _tokenizer(run: str, recipe: Recipe, reader: Reader, found: Commit | None) -
     if recipe.tokenizer is None:
         return None
     if found:  # the one that its weights were trained with, verified
-        return Tokenizer.from_json(found.read(TOKENIZER).decode(), recipe.tokenizer.length)
+        return Tokenizer.from_json(found.read_text(TOKENIZER), recipe.tokenizer.length)
     place = storage.join(run, TOKENIZER)
     if storage.exists(place):
         return Tokenizer.from_json(storage.read_text(place), recipe.tokenizer.length)

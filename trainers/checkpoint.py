@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from pipelines.core import Config, StorageError
@@ -74,8 +75,17 @@ class Commit:
     files: dict[str, tuple[str, int]]
 
     def state(self) -> State:
-        """Read where it stands."""
-        return State.model_validate_json(self.read(STATE))
+        """Read where it stands.
+
+        Raises:
+            StorageError: It is missing, damaged or of another version.
+        """
+        try:
+            return State.model_validate_json(self.read(STATE))
+        except ValidationError:
+            raise StorageError(
+                f"{self.url}/{STATE}: damaged or of another version; use another commit"
+            ) from None
 
     def read(self, name: str) -> bytes:
         """Read one file and verify it.
@@ -89,6 +99,17 @@ class Commit:
         if hashlib.sha256(data).hexdigest() != self.files[name][0]:
             raise StorageError(f"{self.url}/{name}: differs from its manifest; use another commit")
         return data
+
+    def read_text(self, name: str) -> str:
+        """Read one file of text and verify it.
+
+        Raises:
+            StorageError: It is missing, not what was written, or not UTF-8.
+        """
+        try:
+            return self.read(name).decode()
+        except UnicodeDecodeError:
+            raise StorageError(f"{self.url}/{name}: not UTF-8 text; use another commit") from None
 
     def fetch_engine(self, folder: Path) -> None:
         """Copy the engine's verified files into a local folder.
@@ -125,7 +146,7 @@ def open_commit(url: str) -> Commit:
         samples = int(content["samples"])
         if not all(_FILE.fullmatch(name) and ".." not in name for name in files):
             raise ValueError("a file name that is none")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError):
         raise StorageError(f"{manifest}: damaged; delete this checkpoint") from None
     return Commit(url, samples, hashlib.sha256(data).hexdigest(), files)
 

@@ -155,10 +155,10 @@ def load_model(commit: Commit, device: torch.device | None = None) -> Model:
     Raises:
         StorageError: A file is missing, damaged or does not fit its recipe.
     """
-    recipe = parse_recipe(load_yaml(commit.read(RECIPE).decode(), RECIPE), RECIPE)
+    recipe = parse_recipe(load_yaml(commit.read_text(RECIPE), RECIPE), RECIPE)
     tokenizer = None
     if recipe.tokenizer is not None:
-        tokenizer = Tokenizer.from_json(commit.read(TOKENIZER).decode(), recipe.tokenizer.length)
+        tokenizer = Tokenizer.from_json(commit.read_text(TOKENIZER), recipe.tokenizer.length)
     objective = build_objective(recipe, tokenizer)
     try:
         objective.load_state_dict(safetensors.torch.load(commit.read(MODEL)))

@@ -121,7 +121,7 @@ def _tokenizer(job: Job, found: Commit | None) -> Tokenizer | None:
     if job.recipe.tokenizer is None:
         return None
     new = storage.join(job.run, TOKENIZER)
-    text = found.read(TOKENIZER).decode() if found else storage.read_text(new)
+    text = found.read_text(TOKENIZER) if found else storage.read_text(new)
     return Tokenizer.from_json(text, job.recipe.tokenizer.length)
 
 

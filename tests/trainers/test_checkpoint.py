@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -172,6 +173,9 @@ def test_a_changed_file_is_refused_before_it_is_used(tmp_path: Path, name: str) 
         '{"samples": 1}',
         json.dumps({"samples": 1, "files": {"../../evil": {"sha256": "0", "size": 1}}}),
         json.dumps({"samples": 1, "files": {"/etc/passwd": {"sha256": "0", "size": 1}}}),
+        '{"samples": 1, "files": {"a": {"sha256": "0", "size": 1e999}}}',
+        '{"samples": 1e999, "files": {}}',
+        "[" * 100_000,
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
@@ -179,6 +183,37 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (Path(found.url) / MANIFEST).write_text(content)
     with pytest.raises(StorageError, match="damaged"):
         open_commit(found.url)
+
+
+def written(commit: Commit, name: str, data: bytes) -> Commit:
+    """A commit with another file, as its manifest says."""
+    path = Path(commit.url) / MANIFEST
+    manifest = json.loads(path.read_text())
+    digest = hashlib.sha256(data).hexdigest()
+    manifest["files"][name] = {"sha256": digest, "size": len(data)}
+    path.write_text(json.dumps(manifest))
+    (Path(commit.url) / name).write_bytes(data)
+    return open_commit(commit.url)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not json", b"[1]", b"{}", b'{"samples": 1e999}', b"[" * 100_000, b"\xff\xfe"]
+)
+def test_a_state_of_another_form_is_refused(tmp_path: Path, content: bytes) -> None:
+    found = written(make(tmp_path, 64), "state.json", content)
+    with pytest.raises(StorageError) as caught:
+        found.state()
+    assert str(caught.value) == (
+        f"{found.url}/state.json: damaged or of another version; use another commit"
+    )
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "tokenizer.json"])
+def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path, name: str) -> None:
+    found = written(make(tmp_path, 64), name, b"name: \xff\xfe")
+    with pytest.raises(StorageError) as caught:
+        found.read_text(name)
+    assert str(caught.value) == f"{found.url}/{name}: not UTF-8 text; use another commit"
 
 
 def test_no_checkpoint_says_what_to_give(tmp_path: Path) -> None:

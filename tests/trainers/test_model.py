@@ -9,7 +9,7 @@ import torch
 from pipelines.core import ConfigError, StorageError, UserError
 from pipelines.decode.tokenizer import Tokenizer
 from tests.trainers.conftest import CLIP_TOWERS, SMALL_TOWERS, make_commit, small_recipe
-from tests.trainers.test_checkpoint import state
+from tests.trainers.test_checkpoint import state, written
 from trainers.checkpoint import MANIFEST, Commit, open_commit
 from trainers.core.engine import OptimizerConfig
 from trainers.model import Model, build_objective, load_model
@@ -118,3 +118,10 @@ def test_a_model_shows_what_its_objective_shows(
     for pictures in shown.values():
         assert pictures.shape == images().shape
         assert pictures.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "tokenizer.json"])
+def test_a_model_whose_recipe_or_tokenizer_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    made = committed_model(tmp_path, small_recipe())
+    with pytest.raises(StorageError, match=rf"{name}: not UTF-8 text; use another commit$"):
+        load_model(written(made, name, b"\xff\xfe"))

@@ -17,6 +17,7 @@ from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
 from trainers.requests import Inbox, done, file_result, request_url
 
+_AWAY = 60.0  # seconds at least that the last look may be put off
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
 Status = Literal["new", "running", "succeeded", "failed"]
 
@@ -110,6 +111,7 @@ class EvaluationManager:
         self._run, self._limits, self._jobs, self._python = run, limits, jobs, python
         self._inbox = Inbox(run)
         self._tag, self._outage = tag, outage
+        self._away = max(_AWAY, outage)
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
         self._finishing, self._left = threading.Event(), threading.Event()
@@ -140,18 +142,20 @@ class EvaluationManager:
         return sum(s.status != "succeeded" for s in list(self._standings.values()))
 
     def _follow(self) -> None:
+        looked = time.monotonic()
         while not self._left.is_set():
             last = self._finishing.is_set()  # read first: a request may come in between
-            looked = False
+            now = time.monotonic()
             try:
-                self.step(time.monotonic())
-                looked = True
+                self.step(now)
+                looked = now
             except (UserError, OSError, RuntimeError) as error:
                 self._note(error)
             except Exception as error:  # nobody foresaw it: training goes on, and the run tells
                 self._note(error)
                 return
-            if last and looked and not self.open:
+            # A look that failed may have missed a request: a store that is away comes back.
+            if last and not self.open and (looked == now or now - looked > self._away):
                 return
             self._left.wait(1.0)
 

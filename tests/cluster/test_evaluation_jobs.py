@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import evaluation_jobs
 from cluster.evaluation_jobs import Action, EvaluationManager, Standing, Status, decide
 from cluster.profile import EvaluationJobs
 from pipelines.core import OutageError
@@ -269,6 +270,21 @@ def test_what_nobody_foresaw_ends_the_thread_and_is_told(tmp_path: Path) -> None
     manager.start()
     assert manager.finish(timeout=20.0)
     assert manager.faults == ["evaluations: 'nobody'"]
+
+
+def test_a_store_that_stays_away_holds_up_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_jobs, "_AWAY", 1.5)
+    manager, _ = setting(tmp_path)
+
+    def away() -> None:
+        raise OutageError("no answer within 30 s")
+
+    monkeypatch.setattr(manager._inbox, "look", away)
+    manager.start()
+    assert manager.finish(timeout=20.0)
+    assert manager.faults == ["evaluations: no answer within 30 s"]
 
 
 def test_a_request_of_another_version_is_told_and_the_others_are_dealt_with(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def _clock_url(run: str) -> str:
 def read_clock(run: str) -> Clock:
     """Where the time of a run went: up to where an attempt ended well, or to its last commit."""
     found = latest(run)
-    clocks = [Clock(**found.state().clock)] if found else [Clock()]
+    clocks = [Clock.of(found.state().clock)] if found else [Clock()]
     if storage.exists(_clock_url(run)):
-        clocks.append(Clock(**json.loads(storage.read_text(_clock_url(run)))))
+        clocks.append(Clock.of(json.loads(storage.read_text(_clock_url(run)))))
     return max(clocks, key=lambda clock: clock.train)
 
 

@@ -129,4 +129,4 @@ def _restore(engine: Engine, found: Commit) -> Clock:
     with scratch() as folder:
         found.fetch_engine(folder)
         engine.load(folder)
-    return Clock(**found.state().clock)
+    return Clock.of(found.state().clock)

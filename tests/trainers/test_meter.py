@@ -87,3 +87,9 @@ def test_it_is_empty_until_a_step_and_after_a_line() -> None:
     assert not made.empty
     made.line(1, 0.1)
     assert made.empty
+
+
+def test_a_clock_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    assert Clock.of({"train": 2.0, "commit": 1.0, "of a later version": 3.0}) == Clock(
+        2.0, commit=1.0
+    )

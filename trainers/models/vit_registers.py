@@ -74,7 +74,8 @@ class VitRegisters(nn.Module):
         )
         self._model = Dinov2WithRegistersModel(sizes)
         embeddings = self._model.embeddings
-        if config.stem == "convolutions":
+        self._overlaps = config.stem == "convolutions"
+        if self._overlaps:
             embeddings.patch_embeddings = ConvolutionalStem(config.patch, config.width)
         else:
             patches = embeddings.patch_embeddings
@@ -100,13 +101,24 @@ class VitRegisters(nn.Module):
             images: Of any size that patches fit. [B, 3, H, W]
             masked: Which patches a learned token replaces, in reading order. [B, N] bool
         """
-        if masked is None:
+        if masked is not None:
+            images = self._hide(images, masked)
+        else:
             # Not left out: the mask token then has a gradient, of 0, in every pass.
             height, width = (side // self.patch for side in images.shape[2:])
             masked = images.new_zeros((len(images), height * width), dtype=torch.bool)
         tokens: Tensor = self._model(images, bool_masked_pos=masked).last_hidden_state
         first = 1 + self._registers
         return Tokens(tokens[:, 0], tokens[:, 1:first], tokens[:, first:])
+
+    def _hide(self, images: Tensor, masked: Tensor) -> Tensor:
+        """Take masked patches' pixels away where the stem would show them to their neighbours."""
+        if not self._overlaps:
+            return images
+        height, width = (side // self.patch for side in images.shape[2:])
+        places = masked.view(len(images), 1, height, width)
+        pixels = places.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+        return images.masked_fill(pixels, 0.0)
 
     @torch.no_grad()
     def components(self, images: Tensor) -> Tensor:

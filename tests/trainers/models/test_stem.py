@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -54,3 +56,21 @@ def test_a_vision_transformer_with_it() -> None:
     assert tower.tokens(images[:, :, :8, :8]).patches.shape == (3, 4, WIDTH)
     tower(images).square().sum().backward()
     assert all(p.grad is not None for p in tower.parameters())
+
+
+@pytest.mark.parametrize("stem", ["linear", "convolutions"])
+def test_no_token_shows_what_is_masked(stem: Literal["linear", "convolutions"]) -> None:
+    torch.manual_seed(0)
+    config = VitRegisters.Config(width=WIDTH, layers=2, heads=2, patch=4, stem=stem)
+    tower = VitRegisters(config, Surroundings(size=16))
+    images = torch.rand(2, 3, 16, 24)
+    others = images.clone()
+    masked = torch.zeros(2, 4 * 6, dtype=torch.bool)
+    masked[0, 8], masked[1, 23] = True, True  # second row, third place; the last
+    others[0, :, 4:8, 8:12] = 1.0
+    others[1, :, 12:16, 20:24] = -1.0
+    seen, unseen = tower.tokens(images), tower.tokens(others)
+    assert not torch.equal(seen.patches, unseen.patches)
+    for kind in ("image", "registers", "patches"):
+        hidden = [getattr(tower.tokens(one, masked), kind) for one in (images, others)]
+        assert torch.equal(*hidden)

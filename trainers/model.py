@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,12 @@ class Model:
             raise UserError("the checkpoint has no tokenizer")
         ids = torch.from_numpy(self._tokenizer.encode(texts))
         return F.normalize(self._batched(lambda part: encoder(part), ids), dim=1)
+
+    def readings(self, texts: Sequence[str]) -> Sequence[Hashable]:
+        """The tokens of each text."""
+        if self._tokenizer is None:
+            return texts
+        return [row.tobytes() for row in self._tokenizer.encode(texts)]
 
     def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:
         """Features of cuts of films, as in training but not augmented. [N, D], and N labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,19 @@ from torch import Tensor
 
 from trainers.core.evaluation import Encoders
 from trainers.neighbours import finite
+
+
+def told_apart(model: Encoders, captions: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Captions as a model reads them: of those that it reads alike all are the first by name.
+
+    Capitals, and what is cut off at the end, make no other class for it.
+    """
+    names = sorted(set(captions))
+    filled = [[template.replace("{}", name) for name in names] for template in templates]
+    read = zip(*(model.readings(texts) for texts in filled), strict=True)
+    first: dict[tuple[Hashable, ...], str] = {}
+    same = {name: first.setdefault(key, name) for name, key in zip(names, read, strict=True)}
+    return [same[caption] for caption in captions]
 
 
 def embed_captions(model: Encoders, captions: Sequence[str], templates: Sequence[str]) -> Tensor:

@@ -83,11 +83,6 @@ class Tokenizer:
             row[: len(tokens)] = tokens
         return ids
 
-    def plain(self, texts: Iterable[str]) -> list[str]:
-        """Texts as they are read, without what is not told apart: capitals, wide letters."""
-        normalizer = self._backend.normalizer
-        return [normalizer.normalize_str(text) for text in texts] if normalizer else list(texts)
-
     def to_json(self) -> str:
         """Serialise; holds data only."""
         return str(self._backend.to_str())

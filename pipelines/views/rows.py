@@ -124,9 +124,11 @@ class Rows:
             for text, draw in zip(texts, draws, strict=True)
         ]
 
-    def plain(self, texts: list[str]) -> list[str]:
-        """Texts as the tokenizer reads them; as they are without one."""
-        return self._tokenizer.plain(texts) if self._tokenizer else texts
+    def readings(self, texts: list[str]) -> list[bytes]:
+        """What the tokenizer reads of texts; all of them without one."""
+        if self._tokenizer is None:
+            return [text.encode() for text in texts]
+        return [row.tobytes() for row in self._tokenizer.encode(texts)]
 
     def tokens(self, texts: list[str], pieces: Tensor | None = None) -> Tensor:
         """Token ids of texts, or of pieces of long ones, see ``Tokenizer``. [B, L] int64."""

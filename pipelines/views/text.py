@@ -63,7 +63,8 @@ class TextView(View):
 class IdentityView(View):
     """A 64-bit hash of a text field ([B] int64).
 
-    Texts that are equal to the tokenizer have equal numbers: a tower cannot tell them apart.
+    Texts that are equal to the tokenizer have equal numbers: a tower cannot tell them apart. They
+    may differ in capitals, or after what it reads of them.
     """
 
     field: str = "caption"
@@ -73,7 +74,7 @@ class IdentityView(View):
         return self._make
 
     def _make(self, rows: Rows) -> Tensor:
-        return upload(_identities(rows.plain(rows.texts(self.field))), rows.device)
+        return upload(_identities(rows.readings(rows.texts(self.field))), rows.device)
 
 
 def compose(
@@ -97,6 +98,6 @@ def compose(
     return composed
 
 
-def _identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    digests = b"".join(hashlib.blake2b(t.encode(), digest_size=8).digest() for t in texts)
+def _identities(readings: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in readings)
     return np.frombuffer(digests, dtype=np.int64)

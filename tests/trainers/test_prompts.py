@@ -5,7 +5,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.views.text import Template
-from trainers.prompts import embed_captions
+from trainers.prompts import embed_captions, told_apart
 
 
 class Recorder:
@@ -39,3 +39,24 @@ def test_mean_of_unit_embeddings_of_unit_length():
         units = [torch.tensor(v) / torch.tensor(v).norm() for v in (plain, prompted)]
         mean = (units[0] + units[1]) / 2
         torch.testing.assert_close(row, mean / mean.norm())
+
+
+class Reader:
+    """Reads three letters of a text, small ones."""
+
+    def readings(self, texts):
+        return [text.lower()[:3] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        (["{}"], ["CAT", "dog", "CAT", "CAT", "dog"]),
+        (["a {}"], ["CAT", "dog", "CAT", "CAT", "dog"]),  # their first letters
+        (["{}", "{}s"], ["CAT", "dog", "CAT", "CAT", "dog"]),
+        (["to {}"], ["CAT"] * 5),  # nothing of them
+        (["to {}", "{}"], ["CAT", "dog", "CAT", "CAT", "dog"]),  # one template tells them apart
+    ],
+)
+def test_captions_that_a_model_cannot_tell_apart_are_one(templates, expected):
+    assert told_apart(Reader(), ["cat", "dog", "CAT", "catfish", "dogs"], templates) == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -58,6 +58,10 @@ class Encoders(Protocol):
         Raises:
             UserError: The model has no text tower.
         """
+        ...
+
+    def readings(self, texts: Sequence[str]) -> Sequence[Hashable]:
+        """What is read of texts: equal for those that cannot be told apart."""
         ...
 
     def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +80,10 @@ class FakeEncoders:
         if not self._joint:
             raise UserError("the fake model has no text tower")
         return torch.stack([self._text(text) for text in texts])
+
+    def readings(self, texts: Sequence[str]) -> Sequence[Hashable]:
+        """All of every text."""
+        return texts
 
     def films(self, data: Config, label: str, samples: int) -> tuple[Tensor, Sequence[str]]:
         """Films whose labels take turns: ``concept 0`` to ``concept 3``."""

@@ -16,7 +16,7 @@ from trainers.core.evaluation import Cell, Encoders, EvaluationData, GalleryRow,
 from trainers.gallery import SHOWN, names_row, picture, pictures_row
 from trainers.labels import Name, distinct, encode, filled, hash_order
 from trainers.neighbours import top_k
-from trainers.prompts import embed_captions
+from trainers.prompts import embed_captions, told_apart
 from trainers.statistics import bootstrap_interval, share
 
 _RANKS = (1, 5, 10)
@@ -25,8 +25,8 @@ _RANKS = (1, 5, 10)
 class Retrieval:
     """Is what belongs together among the k nearest? Recall at 1, 5 and 10, both ways.
 
-    Image to text: the distinct captions are ranked for every picture. Text to
-    image: the pictures are ranked for every distinct caption, and any picture
+    Image to text: the captions that the model can tell apart are ranked for every picture. Text to
+    image: the pictures are ranked for every such caption, and any picture
     with that caption is right. The guesser ranks pictures at random.
     """
 
@@ -58,7 +58,8 @@ class Retrieval:
         """
         config = self.config
         data = load(config.data, {"caption": config.caption})
-        captions = filled(data, "caption", config.caption, config.data)
+        given = filled(data, "caption", config.caption, config.data)
+        captions = told_apart(model, given, (config.template,))
         queries = distinct(captions, config.caption, config.data)
         labels = encode(captions, queries)  # [N]
         texts = embed_captions(model, queries, (config.template,))  # [Q, D]

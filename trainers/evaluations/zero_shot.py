@@ -14,14 +14,14 @@ from trainers.core.evaluation import Encoders, EvaluationData, GalleryRow, Load,
 from trainers.gallery import SHOWN, choose, names_row, picture
 from trainers.labels import Name, distinct, encode, filled
 from trainers.neighbours import top_k
-from trainers.prompts import embed_captions
+from trainers.prompts import embed_captions, told_apart
 from trainers.statistics import bootstrap_interval, share
 
 
 class ZeroShot:
     """Which caption fits a picture best? (Radford et al., 2021, CLIP, arXiv:2103.00020).
 
-    The classes are the distinct captions of the data; ``top1`` and ``top5``
+    The classes are the captions of the data that the model can tell apart; ``top1`` and ``top5``
     are shares of pictures. The guesser picks a class at random.
     """
 
@@ -55,7 +55,8 @@ class ZeroShot:
         """
         config = self.config
         data = load(config.data, {"caption": config.caption})
-        captions = filled(data, "caption", config.caption, config.data)
+        given = filled(data, "caption", config.caption, config.data)
+        captions = told_apart(model, given, config.templates)
         classes = distinct(captions, config.caption, config.data)
         class_embeddings = embed_captions(model, classes, config.templates)  # [C, D]
         scores, places = top_k(model.embed_images(data.images), class_embeddings, 5)  # [N, K]

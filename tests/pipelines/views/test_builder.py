@@ -252,14 +252,23 @@ def test_identities_are_equal_where_texts_are():
     assert (ids[:, None] == ids[None]).tolist() == [[a == b for b in CAPTIONS] for a in CAPTIONS]
 
 
-def test_texts_that_a_tower_cannot_tell_apart_are_one(tokenizer):
-    captions = ["Red circle", "red circle", "ｒed circle", "red  circle"]
+LONG = "red circle " * 20
+
+
+@pytest.mark.parametrize(
+    ("captions", "count"),
+    [
+        (["Red circle", "red circle", "ｒed circle", "red  circle"], 2),
+        (["red circle", " red circle", f"{LONG} a", f"{LONG} b"], 2),
+    ],
+)
+def test_texts_that_a_tower_cannot_tell_apart_are_one(tokenizer, captions, count):
     batch = build({"same": IdentityView(), "text": TextView()}, tokenizer)(table(captions=captions))
     same, tokens = batch.views["same"], batch.views["text"]
     assert (same[:, None] == same[None]).tolist() == (tokens[:, None] == tokens[None]).all(
         2
     ).tolist()
-    assert len(set(same.tolist())) == 2
+    assert len(set(same.tolist())) == count
 
 
 def test_identities_are_the_same_in_every_process():

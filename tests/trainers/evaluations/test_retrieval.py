@@ -123,3 +123,17 @@ def test_the_template_is_used_and_checked():
 def test_a_model_without_texts_is_told():
     with pytest.raises(UserError, match="text tower"):
         run(data_of(CAPTIONS), FakeEncoders(joint=False))
+
+
+def test_captions_that_the_model_reads_alike_are_one():
+    class Lower(FakeEncoders):
+        def readings(self, texts):
+            return [text.lower() for text in texts]
+
+        def _text(self, text):
+            return super()._text(text.lower())
+
+    data = data_of(CAPTIONS)
+    mixed = data_of([c.upper() if n % 2 else c for n, c in enumerate(CAPTIONS)])
+    first, second = (run(test, Lower(data, signal=0.3)) for test in (data, mixed))
+    assert (first.metrics, first.chance) == (second.metrics, second.chance)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -103,3 +105,24 @@ def test_does_not_change_what_the_model_gives():
     before = given.clone()
     ZeroShot(config()).run(Constant(DATA), LOAD)
     assert torch.equal(given, before)
+
+
+class Lower(FakeEncoders):
+    """A model that reads small letters alone."""
+
+    def readings(self, texts):
+        return [text.lower() for text in texts]
+
+    def _text(self, text):
+        return super()._text(text.lower())
+
+
+def test_captions_that_the_model_reads_alike_are_one_class():
+    captions = [c.upper() if n % 3 else c for n, c in enumerate(DATA.texts["txt"])]
+    data = replace(DATA, texts={"txt": captions})
+    plain, mixed = (
+        ZeroShot(config(templates=("{}",))).run(Lower(DATA, signal=0.2), FakeLoad({"test": test}))
+        for test in (DATA, data)
+    )
+    assert mixed.metrics == plain.metrics
+    assert mixed.chance == plain.chance == pytest.approx(1 / 9)

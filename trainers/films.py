@@ -42,7 +42,8 @@ def read_films(
 
     Args:
         tower: Video tower, in evaluation mode.
-        view: How films were cut in training; they are cut so, and not augmented.
+        view: How films were cut in training; they are cut so, and not augmented. Nothing is asked
+            of their order: short ones are seen as far as they go.
         recipe: Says how films are decoded.
         films: Which.
         device: The tower's.
@@ -53,7 +54,7 @@ def read_films(
     Raises:
         DataError: None is readable.
     """
-    plain = {"augmentation": Nothing.Config(), "each_frame": Nothing.Config()}
+    plain = {"augmentation": Nothing.Config(), "each_frame": Nothing.Config(), "ordered": False}
     build = ViewBuilder({"clip": view.model_copy(update=plain)}, _SEED, None, None, device)
     wanted = {"size": None, "audio": None, "document": None, "text": {"label": films.label}}
     decode = recipe.data.decode.model_copy(update=wanted)

@@ -28,6 +28,9 @@ class ClipView(View):
         each_frame: Config of that family; drawn anew for every frame, before the former.
         frames: How many of the decoded frames, from a random one on; None for all.
         strides: One is drawn for each clip: of how many decoded frames one is taken.
+        ordered: Whether the order of frames is asked for. A film shorter than what is decoded
+            repeats its last frame, which would tell it: frames are then taken from what there
+            is, and where that is too short for the longest stride one frame stands still.
         stream: Views with different numbers draw different random numbers.
     """
 
@@ -35,6 +38,7 @@ class ClipView(View):
     each_frame: Config = Nothing.Config()
     frames: int | None = Field(default=None, ge=1)
     strides: tuple[int, ...] = Field(default=(1,), min_length=1)
+    ordered: bool = False
     stream: int = 0
 
     def check(self, decoded: int) -> None:
@@ -48,23 +52,27 @@ class ClipView(View):
         """
         if not decoded:
             raise ConfigError(f"this objective needs {VIDEO}")
-        needed = 1 + max(self.strides) * ((self.frames or decoded) - 1)
+        needed = self._needed(decoded)
         if decoded < needed:
             raise ConfigError(
                 f"{self.frames} frames at strides of up to {max(self.strides)} are cut from clips"
                 f" of {needed}: raise data.decode.video.frames, now {decoded}"
             )
 
+    def _needed(self, decoded: int) -> int:
+        return 1 + max(self.strides) * ((self.frames or decoded) - 1)
+
     def drawn_strides(self, keys: Tensor) -> Tensor:
         """Which of the strides each clip has. [B] int64 -> [B] int64."""
         return integers(keys, _RATE + self.stream, len(self.strides))
 
-    def places(self, keys: Tensor, decoded: int) -> Tensor:
+    def places(self, keys: Tensor, decoded: int, filled: Tensor | None = None) -> Tensor:
         """Choose frames; every place that fits is as likely.
 
         Args:
             keys: Keys of the samples. [B] int64
             decoded: How many frames there are.
+            filled: How many of them each film has, where it matters. [B] int64
 
         Returns:
             Numbers of the frames, ascending. [B, T] int64
@@ -74,9 +82,12 @@ class ClipView(View):
         drawn = self.drawn_strides(keys)
         # Not a tensor of all strides: to send one to a GPU would wait for it.
         stride = torch.stack([(drawn == n) * s for n, s in enumerate(self.strides)]).sum(0)
-        free = decoded - stride * (count - 1)
-        start = integers(keys, _START + self.stream, free)
-        return start[:, None] + stride[:, None] * torch.arange(count, device=keys.device)
+        free = (decoded if filled is None else filled) - stride * (count - 1)
+        start = integers(keys, _START + self.stream, free.clamp(min=1))
+        chosen = start[:, None] + stride[:, None] * torch.arange(count, device=keys.device)
+        if filled is None:
+            return chosen
+        return chosen * (filled >= self._needed(decoded))[:, None]
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Build the augmentations."""
@@ -85,9 +96,11 @@ class ClipView(View):
 
         def make(rows: Rows) -> Tensor:
             keys = rows.device_keys
-            decoded = rows.column("video.times", "float32", VIDEO).shape[1]
+            times = rows.column("video.times", "float32", VIDEO)
+            decoded = times.shape[1]
             stored = rows.once("video", lambda: rows.pictures("video", decoded, VIDEO))
-            chosen = self.places(keys, decoded)
+            filled = rows.repeated(film_frames(times)) if self.ordered else None
+            chosen = self.places(keys, decoded, filled)
             clips = stored[rows.places[:, None], chosen]
             stream, count = STREAM + self.stream, chosen.shape[1]
             frames = disturb(pixels(clips.flatten(0, 1)), part_keys(keys, count).flatten(), stream)
@@ -95,3 +108,8 @@ class ClipView(View):
             return normalise(frames).view(len(keys), count, *frames.shape[1:])
 
         return make
+
+
+def film_frames(times: Tensor) -> Tensor:
+    """How many frames a film has, of those decoded: up to its last one, once. [B, T] -> [B]."""
+    return times.shape[1] + 1 - (times == times[:, -1:]).sum(1)

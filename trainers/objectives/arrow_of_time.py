@@ -50,6 +50,7 @@ class ArrowOfTime(Objective):
         clip = ClipView(
             augmentation=config.augmentation,
             each_frame=config.guard,
+            ordered=True,
             frames=config.frames,
             strides=(config.stride,),
         )

@@ -65,6 +65,7 @@ class FrameOrder(Objective):
         clip = ClipView(
             augmentation=config.augmentation,
             each_frame=config.guard,
+            ordered=True,
             frames=config.frames,
             strides=(config.stride,),
         )

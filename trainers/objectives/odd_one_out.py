@@ -56,6 +56,7 @@ class OddOneOut(Objective):
         clip = ClipView(
             augmentation=config.augmentation,
             each_frame=config.guard,
+            ordered=True,
             frames=config.pieces * config.frames,
         )
         clip.check(surroundings.frames)

@@ -51,6 +51,7 @@ class Pace(Objective):
         self._clip = ClipView(
             augmentation=config.augmentation,
             each_frame=config.guard,
+            ordered=True,
             frames=config.frames,
             strides=config.rates,
         )

@@ -11,6 +11,7 @@ from pipelines.augment.quality import Quality
 from pipelines.core import ConfigError
 from pipelines.core.randomness import sample_keys
 from pipelines.views import AudioPresentView, AudioView, ClipView, ViewBuilder
+from pipelines.views.clip import film_frames
 
 SIZE, FRAMES, SOUND = 12, 10, 50
 PLAIN = Nothing.Config()
@@ -99,6 +100,49 @@ def test_chosen_frames_are_those_of_places() -> None:
     whole = build(clip=ClipView(augmentation=PLAIN))(table()).views["clip"]
     for row, chosen in enumerate(view.places(keys(6), FRAMES)):
         assert torch.equal(clip[row], whole[row, chosen])
+
+
+def of_length(frames: int) -> torch.Tensor:
+    """Times of a film that has so many frames, at two a second."""
+    return torch.arange(FRAMES).clamp(max=frames - 1)[None] / 2
+
+
+def test_a_film_has_the_frames_up_to_its_last_one() -> None:
+    found = [film_frames(of_length(frames)).tolist() for frames in (1, 3, FRAMES)]
+    assert found == [[1], [3], [FRAMES]]
+    slow = torch.tensor([[0.0, 0.0, 0.5, 0.5, 1.0, 1.0]])  # each is shown for two
+    assert film_frames(slow).tolist() == [5]
+
+
+@pytest.mark.parametrize("frames", [7, 8, FRAMES])
+def test_clips_of_which_the_order_is_asked_end_where_the_film_does(frames: int) -> None:
+    view = ClipView(augmentation=PLAIN, frames=3, strides=(1, 3), ordered=True)
+    many = keys(3000)
+    places = view.places(many, FRAMES, film_frames(of_length(frames)).expand(3000))
+    assert places.max() == frames - 1
+    steps = places.diff(dim=1)
+    assert torch.equal(steps, (1 + 2 * view.drawn_strides(many))[:, None].expand(-1, 2))
+    if frames == FRAMES:
+        assert torch.equal(places, view.places(many, FRAMES))
+
+
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_a_film_too_short_for_them_stands_still_at_every_stride(frames: int) -> None:
+    view = ClipView(augmentation=PLAIN, frames=3, strides=(1, 3), ordered=True)
+    places = view.places(keys(100), FRAMES, film_frames(of_length(frames)).expand(100))
+    assert torch.equal(places, torch.zeros_like(places))
+
+
+def test_it_is_known_from_the_times_that_were_decoded() -> None:
+    times = torch.cat([of_length(frames) for frames in (1, 5, 6, 8, 9, FRAMES)]).float()
+    given = table().set_column(3, "video.times", column(times.numpy()))
+    whole = build(clip=ClipView(augmentation=PLAIN))(given).views["clip"]
+    for ordered in (False, True):
+        view = ClipView(augmentation=PLAIN, frames=6, ordered=ordered)
+        filled = film_frames(times) if ordered else None
+        clip = build(clip=view)(given).views["clip"]
+        for row, chosen in enumerate(view.places(keys(6), FRAMES, filled)):
+            assert torch.equal(clip[row], whole[row, chosen])
 
 
 def test_places_are_even_at_every_stride() -> None:

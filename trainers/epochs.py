@@ -54,7 +54,7 @@ def train_epochs(
         batch: Pictures of a step, at most.
 
     Raises:
-        ConfigError: The warm-up is as long as the training.
+        ConfigError: The warm-up is as long as the training, or that is one step at a rate of 0.
         UserError: The loss is not finite.
     """
     count = len(task.labelled.reference)
@@ -63,6 +63,11 @@ def train_epochs(
         raise ConfigError(
             f"mode.optimizer.warmup: {optimizer.warmup} of {total} pictures in all epochs; "
             "lower it, or train for more epochs"
+        )
+    if epochs * steps == 1 and not optimizer.final_rate:
+        raise ConfigError(
+            f"{count} pictures in one step, at the rate that is left at the end, 0, would change "
+            "nothing; train for more epochs, or lower mode.batch"
         )
     engine = TorchEngine(classifier, optimizer, task.device)
     for epoch in range(epochs):

@@ -23,7 +23,8 @@ def bootstrap_interval(right: Tensor) -> tuple[float, float]:
     """Percentile bootstrap 95 % interval of the share of right answers (Efron, 1979).
 
     The same answers always give the same interval. Where all answers are
-    equal, all resamples are, and the interval is a point.
+    equal, all resamples are: the interval is then the exact one of Clopper and
+    Pearson (1934), which says what so few examples can tell.
 
     Args:
         right: [N] bool, N > 0.
@@ -31,10 +32,14 @@ def bootstrap_interval(right: Tensor) -> tuple[float, float]:
     Returns:
         Low and high end, in [0, 1].
     """
+    many = len(right)
+    if share(right) in (0.0, 1.0):
+        end = _TAILS[0] ** (1 / many)
+        return (end, 1.0) if right[0] else (0.0, 1 - end)
     # N draws with replacement from N zeros and ones have a binomial number of
     # ones, so one draw of it stands for a whole resample, exactly.
-    counts = np.random.default_rng(_SEED).binomial(len(right), share(right), _RESAMPLES)
-    low, high = np.quantile(counts / len(right), _TAILS)
+    counts = np.random.default_rng(_SEED).binomial(many, share(right), _RESAMPLES)
+    low, high = np.quantile(counts / many, _TAILS)
     return float(low), float(high)
 
 

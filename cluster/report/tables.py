@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +12,8 @@ from cluster.report.charts import Chart, are_shares, evaluation_chart
 from cluster.report.read import RunView
 from trainers.core.evaluation import EvaluationResult, Outcome
 
+# Accuracies are shares, but a loss may lie in [0, 1] as well: the name decides.
+_SHARES = re.compile(r"accuracy|top|recall|precision|share|@|unknown_labels|_r\d+$")
 _COLUMNS = 4  # more metrics than this share one cell of the table
 
 
@@ -93,8 +96,6 @@ def _result_row(
 
 
 def _metric(name: str, value: float, outcome: Outcome) -> str:
-    # Accuracies are shares, but a loss may lie in [0, 1] as well: the name decides.
-    marks = ("accuracy", "top", "recall", "precision", "share", "r@", "@")
-    if are_shares([outcome]) and 0 <= value <= 1 and any(m in name.lower() for m in marks):
+    if are_shares([outcome]) and 0 <= value <= 1 and _SHARES.search(name.lower()):
         return formats.share(value)
     return formats.number(value)

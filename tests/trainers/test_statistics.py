@@ -46,10 +46,14 @@ def test_interval_holds_the_share_and_is_repeatable(right: torch.Tensor):
     assert bootstrap_interval(right.flip(0)) == (low, high)
 
 
-@pytest.mark.parametrize("value", [True, False])
-def test_equal_answers_make_a_point(value: bool):
-    right = torch.full((10,), value)
-    assert bootstrap_interval(right) == (float(value), float(value))
+@pytest.mark.parametrize("count", [1, 5, 1000])
+def test_equal_answers_say_what_so_few_can(count: int):
+    # The ends at which so many equal answers would be seen in one of 40 times.
+    low, high = bootstrap_interval(torch.ones(count, dtype=torch.bool))
+    assert high == 1.0
+    assert low**count == pytest.approx(0.025)
+    mirrored = bootstrap_interval(torch.zeros(count, dtype=torch.bool))
+    assert mirrored == pytest.approx((0.0, 1 - low))
 
 
 def test_more_examples_make_a_narrower_interval():

@@ -1,7 +1,11 @@
 from typing import Any
 
+import pytest
+
+from cluster.report import tables
 from cluster.report.read import read_run
 from cluster.report.tables import evaluations
+from trainers.core.evaluation import Outcome
 
 GAP = "\u202f"
 
@@ -44,3 +48,25 @@ def test_many_metrics_share_a_cell(run: Any) -> None:
     assert (knn.columns, knn.others) == ((), True)
     assert knn.rows[0].others[5] == ("recall@5", f"50.0{GAP}%")
     assert len(knn.rows[0].others) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("balanced_accuracy", "25.0\u202f%"),
+        ("image_to_text_r5", "25.0\u202f%"),
+        ("text_to_image_r10", "25.0\u202f%"),
+        ("unknown_labels", "25.0\u202f%"),
+        ("loss", "0.2500"),
+        ("error_r", "0.2500"),
+    ],
+)
+def test_shares_are_told_as_per_cent_and_losses_are_not(name: str, told: str) -> None:
+    outcome = Outcome(
+        metrics={"top1": 0.5, name: 0.25},
+        headline="top1",
+        chance=0.1,
+        examples=100,
+        interval=(0.4, 0.6),
+    )
+    assert tables._metric(name, 0.25, outcome) == told

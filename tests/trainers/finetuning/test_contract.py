@@ -211,6 +211,15 @@ def test_a_warm_up_that_never_ends_is_refused():
         learn("full", task_of(), optimizer={"warmup": 200})
 
 
+def test_a_single_step_at_a_rate_of_nothing_is_refused():
+    changes = {"epochs": 1, "batch": 64}
+    with pytest.raises(ConfigError, match=r"36 pictures in one step, .* would change nothing"):
+        learn("full", task_of(), **changes)
+    learned = learn("full", task_of(), **changes, optimizer={"final_rate": 0.5, "warmup": 0})
+    probe = learn("probe", task_of()).weights["head.weight"]
+    assert not torch.equal(learned.weights["head.weight"], probe)
+
+
 def test_a_loss_that_is_no_number_is_one_line():
     with pytest.raises(UserError, match=r"not finite in epoch \d; lower mode.optimizer"):
         learn("full", task_of(), optimizer={"learning_rate": 1e30, "clip": 0.0})

@@ -76,8 +76,9 @@ def _plain(form: bytes, stored: memoryview) -> Wav | None:
     if len(form) < 16:
         return None
     tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", form[:16])
-    if tag == _EXTENSIBLE and len(form) >= 40:
-        tag = _PCM if form[18:20] == form[14:16] and form[24:40] == _GUID else tag
+    if tag == _EXTENSIBLE and len(form) >= 40 and form[24:40] == _GUID:
+        # Valid bits stand at the top of the container. FFmpeg takes 24 in 32 for pcm_f24le: noise.
+        tag = _PCM if 0 < int.from_bytes(form[18:20], "little") <= bits else tag
     known = tag == _PCM and bits in _TYPES and 1 <= channels <= _MOST_CHANNELS
     if not known or not rate or block != channels * bits // 8 or len(stored) % block:
         return None

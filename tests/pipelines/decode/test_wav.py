@@ -31,6 +31,11 @@ def form(channels: int = 1, bits: int = 16, tag: int = 1, rate: int = RATE) -> b
     return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits))
 
 
+def extensible(bits: int, valid: int) -> bytes:
+    guid = bytes.fromhex("0100000000001000800000aa00389b71")
+    return chunk(b"fmt ", form(1, bits, 0xFFFE)[8:] + struct.pack("<HHI", 22, valid, 0) + guid)
+
+
 def stored(frames: int, channels: int = 1, bits: int = 16) -> bytes:
     random = np.random.default_rng(frames)
     return chunk(b"data", random.bytes(frames * channels * bits // 8))
@@ -84,6 +89,14 @@ def test_what_pythons_own_library_writes_is_read():
     assert directly(sink.getvalue(), config, 0)[0].tolist() == [0.0, 0.25, 0.0]
 
 
+@pytest.mark.parametrize(("bits", "valid"), [(32, 24), (32, 20), (24, 20), (16, 12), (16, 16)])
+def test_fewer_valid_bits_than_stored_ones_are_read_as_the_whole_number(bits, valid):
+    numbers = stored(4000, bits=bits)
+    config = AudioConfig(rate=RATE, seconds=0.3, sampling="centre")
+    found, _ = directly(riff(extensible(bits, valid), numbers), config, 0)
+    np.testing.assert_array_equal(found, directly(riff(form(bits=bits), numbers), config, 0)[0])
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -96,6 +109,8 @@ def test_what_pythons_own_library_writes_is_read():
         riff(form(tag=3, bits=32), stored(9, bits=32)),  # floats
         riff(form(tag=2, bits=16), stored(9)),  # compressed
         riff(form(tag=0xFFFE), stored(9)),  # extensible, and does not say how
+        riff(extensible(bits=16, valid=0), stored(9)),
+        riff(extensible(bits=16, valid=17), stored(9)),
         riff(form(channels=0), stored(9)),
         riff(form(rate=0), stored(9)),
         riff(form(channels=2), stored(9)),  # half a frame is left over

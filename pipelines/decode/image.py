@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipelines.decode.errors import SampleError, reading
+from pipelines.decode.exif import orientation, upright
 from pipelines.decode.resize import square
 
 MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded
 MAX_SCANS = 200  # of a progressive JPEG: each costs a pass over the whole picture
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _HEAD = 1 << 16  # the first metadata segment of a JPEG ends within it
-_ORIENTATION = 0x0112
 _SIDE = 0x3FFF  # the bits of a side of a WebP
 
 Pixels = npt.NDArray[np.uint8]
@@ -129,17 +129,16 @@ def _orientation(data: bytes) -> int:
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata
-        image = Image.open(io.BytesIO(data), formats=("JPEG",))
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return orientation(Image.open(io.BytesIO(data), formats=("JPEG",)))
 
 
-def _upright(image: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation, 1 to 8, to a view. Others mean nothing."""
-    if orientation in (5, 6, 7, 8):
+def _upright(image: Pixels, lies: int) -> Pixels:
+    """Apply an EXIF orientation, 1 to 8, to a view."""
+    if lies in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if lies in (3, 4, 7, 8):
         image = image[::-1]
-    if orientation in (2, 3, 6, 7):
+    if lies in (2, 3, 6, 7):
         image = image[:, ::-1]
     return image
 
@@ -177,7 +176,7 @@ def _any(data: bytes) -> Pixels:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode.startswith("I;16"):  # 16-bit grey: convert() would clip, not scale
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from pipelines.decode.audio import audio_stream
+from pipelines.decode.exif import orientation
 from pipelines.decode.media import opened
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-_ORIENTATION = 0x0112
 _GREY = ("1", "L", "LA", "I", "F")
 _SIDEWAYS = (5, 6, 7, 8)
 
@@ -114,16 +114,16 @@ def film_stream(container: InputContainer) -> Any:
 def _picture(image: Image.Image) -> PictureHeader:
     # Of a PNG without EXIF before its pixels, Pillow would decode the pixels to look behind them.
     looks = image.format != "PNG" or "exif" in image.info
-    orientation = image.getexif().get(_ORIENTATION, 1) if looks else 1
+    lies = orientation(image) if looks else 1
     width, height = image.size
     return PictureHeader(
         format=image.format or "",
-        width=height if orientation in _SIDEWAYS else width,
-        height=width if orientation in _SIDEWAYS else height,
+        width=height if lies in _SIDEWAYS else width,
+        height=width if lies in _SIDEWAYS else height,
         grey=image.mode in _GREY or image.mode.startswith("I;16"),
         alpha=image.has_transparency_data,
         cmyk=image.mode == "CMYK",
-        rotated=orientation in range(2, 9),
+        rotated=lies > 1,
     )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipelines.decode import AudioConfig
 from pipelines.decode.audio import audio_stream, decode_window
 from pipelines.decode.errors import SampleError, reading
+from pipelines.decode.exif import upright
 from pipelines.decode.frames import Frames
 from pipelines.decode.image import check_pixels
 from pipelines.decode.media import interval, opened
@@ -80,7 +81,7 @@ def picture_thumbnail(data: bytes) -> Thumbnail:
         check_pixels(*image.size)
         full = (header.width, header.height) if header else image.size
         image.draft("RGB", (_SIDE, _SIDE))
-        return _small(_flat(ImageOps.exif_transpose(image)), _SIDE, full)
+        return _small(_flat(upright(image)), _SIDE, full)
 
 
 def film_frames(data: bytes) -> list[Thumbnail]:

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from pipelines.decode import image as image_module
 from pipelines.decode.image import decode_image, decode_image_into
@@ -243,7 +243,7 @@ def test_whatever_a_decoder_raises_is_a_value_error(monkeypatch, error):
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", broken)
     with pytest.raises(ValueError, match=f"not a readable image \\({type(error).__name__}\\)"):
         decode_image(encode(gradient()), 8)
 

@@ -80,7 +80,7 @@ def _member(members: Mapping[str, bytes], extension: str) -> str:
         raise SampleError(f"no member '{extension}', has {', '.join(sorted(members)) or 'none'}")
     if len(data) > MAX_BYTES:
         raise SampleError(f"member '{extension}' has {len(data)} bytes, too many for a text")
-    return data.decode("utf-8")
+    return data.decode("utf-8-sig")  # some editors begin with a mark that is no part of the text
 
 
 def _value(members: Mapping[str, bytes], field: str) -> Any:
@@ -118,4 +118,4 @@ def _inside(value: Any, path: str) -> Any:
 def _flat(value: Any) -> str:
     if value is None or isinstance(value, dict):
         raise KeyError
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)

@@ -18,6 +18,9 @@ LABEL = {
     "none": None,
     "empty": [],
     "flag": True,
+    "holes": ["a ray", None],
+    "objects": ["a ray", {"b": 1}],
+    "nested": ["a", ["ray", [2]]],
 }
 MEMBERS = {"txt": "  an eagle ray 🦅\n".encode(), "json": json.dumps(LABEL).encode()}
 
@@ -31,6 +34,7 @@ MEMBERS = {"txt": "  an eagle ray 🦅\n".encode(), "json": json.dumps(LABEL).en
         ("json.deep.er.name", "ray"),
         ("json.count", "3"),
         ("json.empty", ""),
+        ("json.nested", "a, ray, 2"),
         ("json", json.dumps(LABEL)),
     ],
 )
@@ -47,6 +51,8 @@ def test_a_field_is_a_member_or_a_value_inside_one(field, text):
         ("json.tags.0", "member 'json' has no value 'tags.0'"),
         ("json.none", "member 'json' has no value 'none'"),
         ("json.deep", "member 'json' has no value 'deep'"),
+        ("json.holes", "member 'json' has no value 'holes'"),
+        ("json.objects", "member 'json' has no value 'objects'"),
         ("txt.a", r"member 'txt' is not valid \(JSONDecodeError\)"),
     ],
 )
@@ -131,6 +137,15 @@ def test_a_field_in_brackets_is_a_list_of_texts(field, texts):
 
 def test_a_field_without_brackets_is_one_text():
     assert decode_field(LISTS, "json.numbers") == "1, 2.5"
+
+
+@pytest.mark.parametrize("field", ["txt", "txt[]", "json.group", "json.captions[]", "json"])
+def test_a_mark_before_a_text_changes_nothing(field):
+    document = b'{"group": "fish", "captions": ["a", "b"]}'
+    members = {"txt": b"a ray\nfish", "json": document}
+    marked = {name: b"\xef\xbb\xbf" + data for name, data in members.items()}
+    assert decode_field(marked, field) == decode_field(members, field)
+    assert load_json(marked, "json") == load_json(members, "json")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipelines.core import Config, DataError, OutageError, UserError, nearest
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
+from pipelines.decode.exif import upright_size
 from pipelines.decode.image import EXTENSIONS
 from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
@@ -126,7 +127,7 @@ class Loader:
                 texts = decoder.fill(raw, {"image": images[len(rows)]})
                 if masks is not None:
                     self._check_members(raw)
-                    masks[len(rows)] = decode_mask(raw.members[self.mask], self.size)
+                    masks[len(rows)] = self._mask(raw)
                 rows.append((number, raw.key, texts))
             except SampleError as error:
                 fault = fault or f"{raw.key}: {error}"
@@ -137,6 +138,13 @@ class Loader:
             masks=None if masks is None else masks[: len(rows)],
         )
         return data, [number for number, _, _ in rows], fault
+
+    def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
+        picture = next(raw.members[name] for name in EXTENSIONS if name in raw.members)
+        try:
+            return decode_mask(raw.members[self.mask], self.size, upright_size(picture))
+        except SampleError as error:
+            raise SampleError(f"{self.mask}: {error}") from None
 
     def _check_members(self, raw: RawSample) -> None:
         if not any(name in raw.members for name in EXTENSIONS):

@@ -12,13 +12,12 @@ import simplejpeg
 from PIL import Image
 
 from pipelines.decode.errors import SampleError, reading
-from pipelines.decode.exif import orientation, upright
+from pipelines.decode.exif import of_jpeg, upright
 from pipelines.decode.resize import square
 
 MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded
 MAX_SCANS = 200  # of a progressive JPEG: each costs a pass over the whole picture
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-_HEAD = 1 << 16  # the first metadata segment of a JPEG ends within it
 _SIDE = 0x3FFF  # the bits of a side of a WebP
 
 Pixels = npt.NDArray[np.uint8]
@@ -97,7 +96,7 @@ def _jpeg(data: bytes, size: int) -> Pixels | None:
         raise
     except ValueError:
         return None
-    return _upright(image, _orientation(data)) if metadata else image
+    return _upright(image, of_jpeg(data)) if metadata else image
 
 
 def _segments(data: bytes) -> tuple[bool, bool]:
@@ -120,16 +119,6 @@ def _segments(data: bytes) -> tuple[bool, bool]:
 def _shrink(side: int, size: int) -> int:
     # Powers of two only: libjpeg's other fractions are slower and less exact.
     return next((factor for factor in (8, 4, 2) if side >= factor * size), 1)
-
-
-def _orientation(data: bytes) -> int:
-    # Opening by Pillow takes a third as long as decoding; most files have neither mark.
-    head = data[:_HEAD]
-    if b"Exif\0" not in head and b"tiff:Orientation" not in head:
-        return 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged metadata
-        return orientation(Image.open(io.BytesIO(data), formats=("JPEG",)))
 
 
 def _upright(image: Pixels, lies: int) -> Pixels:

@@ -14,31 +14,50 @@ from pipelines.decode.image import check_pixels
 from pipelines.decode.resize import centre
 
 _TOGETHER = 1024  # pictures looked at together
+_PART = 8  # of the width over the height by which a mask's may differ from its picture's
 UNCOUNTED = 255
 """Number of pixels that are of no class and do not count, as in PASCAL VOC."""
 
 
-def decode_mask(data: bytes, size: int) -> npt.NDArray[np.uint8]:
+def decode_mask(
+    data: bytes, size: int, picture: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode a mask, cut as ``decode_image`` cuts the picture, without new numbers in between.
 
     Args:
         data: A PNG of 8 bits, grey or with a palette, whose numbers are classes.
         size: Side of the square, in pixels.
+        picture: Width and height of what it is a mask of, upright, whose shape it must have,
+            at any scale.
 
     Returns:
         Numbers. [size, size] uint8
 
     Raises:
-        SampleError: Not a PNG, of another kind, or too large.
+        SampleError: Not a PNG, of another kind or shape, or too large.
     """
     with reading("mask"):
         image = Image.open(io.BytesIO(data), formats=("PNG",))
         check_pixels(image.width, image.height)
+        if picture is not None:
+            _check_shape(image.size, picture)
         if image.mode not in ("L", "P"):
             raise SampleError(f"a mask of mode {image.mode}; it must be grey or have a palette")
         numbers = centre(np.asarray(image, dtype=np.uint8))
         nearest = cv2.INTER_NEAREST_EXACT
         return np.asarray(cv2.resize(numbers, (size, size), interpolation=nearest), np.uint8)
+
+
+def _check_shape(mask: tuple[int, int], picture: tuple[int, int]) -> None:
+    """Refuse what no resizing makes of the picture: rounding moves a side by up to a pixel."""
+    (width, height), (wide, high) = mask, picture
+    # Where a pixel is much of a side, almost every shape would be another's rounding.
+    allowed = min(max(width + height, wide + high), width * high // _PART)
+    if abs(width * high - height * wide) > allowed:
+        raise SampleError(
+            f"a mask of {width}x{height} pixels for a picture that is {wide}x{high} upright; "
+            "make them of one shape"
+        )
 
 
 def figures(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from pipelines.decode.audio import audio_stream
-from pipelines.decode.exif import orientation
+from pipelines.decode.exif import SIDEWAYS, orientation
 from pipelines.decode.media import opened
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 _GREY = ("1", "L", "LA", "I", "F")
-_SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ def _picture(image: Image.Image) -> PictureHeader:
     width, height = image.size
     return PictureHeader(
         format=image.format or "",
-        width=height if lies in _SIDEWAYS else width,
-        height=width if lies in _SIDEWAYS else height,
+        width=height if lies in SIDEWAYS else width,
+        height=width if lies in SIDEWAYS else height,
         grey=image.mode in _GREY or image.mode.startswith("I;16"),
         alpha=image.has_transparency_data,
         cmyk=image.mode == "CMYK",

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.core import DataError, OutageError
 from pipelines.shards import storage
@@ -53,6 +54,35 @@ def test_some_are_loaded_by_the_numbers_that_their_texts_tell(tmp_path: Path) ->
     assert len(load.some(url, fields, [3, 7])[0]) == 0
     places = [list(whole.keys).index(key) for key in data.keys]
     np.testing.assert_array_equal(data.images, whole.images[places])
+
+
+def png(rows: int, columns: int, **options: object) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(np.ones((rows, columns), np.uint8)).save(sink, "PNG", **options)
+    return sink.getvalue()
+
+
+def test_a_mask_has_the_shape_of_its_picture_as_that_is_shown(tmp_path: Path, make_tar) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture, upright = png(60, 40), png(40, 60, exif=turned)
+    samples = {
+        "as it": {"png": picture, "mask.png": png(60, 40)},
+        "half": {"png": picture, "mask.png": png(30, 20)},
+        "one pixel": {"png": picture, "mask.png": png(1, 1)},
+        "turned": {"png": picture, "mask.png": png(40, 60)},
+        "turned with it": {"png": upright, "mask.png": png(60, 40)},
+        "not turned with it": {"png": upright, "mask.png": png(40, 60)},
+    }
+    url = str(make_tar(tmp_path / "a.tar", samples))
+    assert list(Loader(16, "mask.png")(url, {}).keys) == ["as it", "half", "turned with it"]
+    url = str(make_tar(tmp_path / "b.tar", {"turned": samples["turned"]}))
+    with pytest.raises(DataError) as caught:
+        Loader(16, "mask.png")(url, {})
+    assert str(caught.value) == (
+        f"{url}: no sample is readable; turned: mask.png: a mask of 60x40 pixels for a picture "
+        "that is 40x60 upright; make them of one shape"
+    )
 
 
 def test_samples_without_the_text_have_no_number(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.decode.exif import orientation, upright
+from pipelines.decode.errors import SampleError
+from pipelines.decode.exif import orientation, upright, upright_size
 from pipelines.decode.image import decode_image
 from pipelines.inspection.headers import picture_header
 from pipelines.inspection.thumbnails import picture_thumbnail
@@ -55,6 +56,7 @@ def test_a_picture_with_a_damaged_orientation_is_upright(format, exif):
     assert orientation(Image.open(io.BytesIO(data))) == 1
     assert np.array_equal(decode_image(data, 16), decode_image(plain, 16))
     assert picture_header(data) == picture_header(plain)
+    assert upright_size(data) == (60, 40)
     assert picture_thumbnail(data).data == picture_thumbnail(plain).data
 
 
@@ -66,8 +68,25 @@ def test_a_whole_number_of_any_type_is_an_orientation(format, exif):
     assert upright(Image.open(io.BytesIO(data))).size == (40, 60)
     assert decode_image(data, 16)[8, 2].max() < 40  # the lower half is to the left
     assert picture_header(data).rotated
+    assert upright_size(data) == (40, 60)
 
 
 def test_damaged_pixels_are_not_taken_for_damaged_metadata():
     with pytest.raises(OSError, match=r".+"):
         upright(Image.open(io.BytesIO(picture("PNG")[:-40])))
+
+
+def test_a_png_whose_exif_follows_its_pixels_is_measured_upright():
+    whole = picture("PNG", exif=WHOLE[0])
+    start = whole.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(whole[start : start + 4], "big")
+    late = whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:]
+    assert "exif" not in Image.open(io.BytesIO(late)).info
+    assert np.array_equal(decode_image(late, 16), decode_image(whole, 16))
+    assert upright_size(late) == (40, 60)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100, b"\xff\xd8\xff", b"GIF89a"])
+def test_what_is_no_picture_has_no_size(data):
+    with pytest.raises(SampleError, match="not a readable image"):
+        upright_size(data)

@@ -50,6 +50,26 @@ def test_pictures_in_colour_are_no_masks(mode):
         decode_mask(png(np.zeros((4, 4)), mode), 4)
 
 
+@pytest.mark.parametrize(
+    "shape", [(60, 40), (120, 80), (30, 20), (17, 11), (18, 12), (16, 11), (3, 2), (961, 640)]
+)
+def test_a_mask_at_another_scale_is_of_its_pictures_shape(shape):
+    width, height = shape
+    numbers = np.where(np.arange(height)[:, None] < height / 2, 3, 4) * np.ones((1, width), int)
+    assert set(np.unique(decode_mask(png(numbers), 16, (60, 40)))) == {3, 4}
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (1, 1), (40, 40), (64, 40), (60, 44), (1, 60)])
+def test_a_mask_of_another_shape_than_its_picture_is_refused(shape):
+    width, height = shape
+    with pytest.raises(SampleError) as caught:
+        decode_mask(png(np.zeros((height, width))), 16, (60, 40))
+    assert str(caught.value) == (
+        f"a mask of {width}x{height} pixels for a picture that is 60x40 upright; "
+        "make them of one shape"
+    )
+
+
 def test_figures_on_white_are_of_their_class():
     images = np.full((2, 2, 2, 3), 255, np.uint8)
     images[0, 0, 0] = (255, 255, 200)

@@ -15,6 +15,7 @@ from pipelines.decode.resize import centre
 
 _TOGETHER = 1024  # pictures looked at together
 _PART = 8  # of the width over the height by which a mask's may differ from its picture's
+_SPREAD = {"L;2": 85, "L;4": 17}  # Pillow spreads grey of fewer bits from 0 to 255
 UNCOUNTED = 255
 """Number of pixels that are of no class and do not count, as in PASCAL VOC."""
 
@@ -25,7 +26,7 @@ def decode_mask(
     """Decode a mask, cut as ``decode_image`` cuts the picture, without new numbers in between.
 
     Args:
-        data: A PNG of 8 bits, grey or with a palette, whose numbers are classes.
+        data: A PNG of up to 8 bits, grey or with a palette, whose numbers are classes.
         size: Side of the square, in pixels.
         picture: Width and height of what it is a mask of, upright, whose shape it must have,
             at any scale.
@@ -41,9 +42,12 @@ def decode_mask(
         check_pixels(image.width, image.height)
         if picture is not None:
             _check_shape(image.size, picture)
-        if image.mode not in ("L", "P"):
-            raise SampleError(f"a mask of mode {image.mode}; it must be grey or have a palette")
-        numbers = centre(np.asarray(image, dtype=np.uint8))
+        if image.mode not in ("1", "L", "P"):
+            raise SampleError(
+                f"a mask of mode {image.mode}; save it as a PNG of 8 bits, grey or with a palette"
+            )
+        spread = _SPREAD.get(str(image.tile[0].args), 1)
+        numbers = centre(np.asarray(image, dtype=np.uint8) // spread)
         nearest = cv2.INTER_NEAREST_EXACT
         return np.asarray(cv2.resize(numbers, (size, size), interpolation=nearest), np.uint8)
 

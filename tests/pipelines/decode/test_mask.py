@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -44,9 +46,41 @@ def test_what_is_no_mask_is_refused(data):
         decode_mask(data, 4)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "1"])
-def test_pictures_in_colour_are_no_masks(mode):
-    with pytest.raises(SampleError, match=f"a mask of mode {mode}"):
+def packed(numbers: np.ndarray, bits: int, palette: bool) -> bytes:
+    """A PNG of fewer bits than Pillow writes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        content = name + data
+        return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
+
+    height, width = numbers.shape
+    kind = 3 if palette else 0
+    # The last bits of each number, the highest first.
+    each = np.unpackbits(numbers.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+    rows = np.packbits(each.reshape(height, -1), axis=1)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)),
+            chunk(b"PLTE", bytes(3 << bits)) if palette else b"",
+            chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_numbers_of_fewer_bits_are_as_they_are_stored(bits, palette):
+    side = 16
+    numbers = np.arange(side * side).reshape(side, side) % (1 << bits)
+    assert np.array_equal(decode_mask(packed(numbers, bits, palette), side), numbers)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+def test_pictures_of_colours_transparent_or_of_more_bits_are_no_masks(mode):
+    expected = f"^a mask of mode {mode}; save it as a PNG of 8 bits, grey or with a palette$"
+    with pytest.raises(SampleError, match=expected):
         decode_mask(png(np.zeros((4, 4)), mode), 4)
 
 

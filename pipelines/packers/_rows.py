@@ -125,7 +125,13 @@ def _csv_batches(rows: Iterator[list[str]], columns: Sequence[str]) -> Batches:
 def _lines(url: str, stream: IO[bytes]) -> Iterator[list[str]]:
     delimiter = DELIMITERS[url[-4:].lower()]
     with io.TextIOWrapper(stream, "utf-8-sig", _MARK, newline="") as text:
-        reader = csv.reader(_bounded(text), delimiter=delimiter, strict=True)
+        reader = csv.reader(
+            _bounded(text),
+            delimiter=delimiter,
+            # text/tab-separated-values knows no quotes: a bare one is a letter, and begins no cell.
+            quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
         try:
             yield from (row for row in reader if row)
         except csv.Error as error:

@@ -23,6 +23,8 @@ class Table:
     SRC is a file, or a pattern of several with equal columns. A path is
     relative to the table's folder and stays in it, or a whole URL; bytes are
     a binary column, or a struct of bytes and path as Hugging Face writes it.
+    Cells of CSV may be quoted; in TSV a quote is a letter like any other, so
+    that cells hold neither tabs nor line breaks.
     """
 
     class Config(core.Config):

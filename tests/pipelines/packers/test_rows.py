@@ -86,6 +86,17 @@ def test_csv_cells_are_text_and_may_hold_what_separates_them(tmp_path, put):
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quote_in_a_tsv_file_is_a_letter(tmp_path, put, end):
+    cells = ['"big', '5" nail', 'small"', '"whole"', '""', "a, b"]
+    rows = ["n\tsaid", *(f"{n}\t{cell}" for n, cell in enumerate(cells))]
+    text = "".join(row + end for row in rows)
+    url = put(tmp_path, {"t.TSV": text.encode()}) + "/t.TSV"
+    (batch,) = batches(url, ["n", "said"])
+    assert batch.column(0).to_pylist() == [str(n) for n in range(len(cells))]
+    assert batch.column(1).to_pylist() == cells
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

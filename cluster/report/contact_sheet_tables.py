@@ -10,6 +10,7 @@ from cluster.report import formats
 
 _LISTED = 40  # fields, keys of JSON members, unreadable samples: the JSON output has more
 _REASONS = 10
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _QUANTILES = ("min", "median", "mean", "p95", "max")
 _HEADS = ("Min", "Median", "Mean", "P95", "Max")
 
@@ -68,10 +69,12 @@ def size(value: float | None) -> str:
     """
     if value is None:
         return formats.NONE
-    for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= scale:
-            return f"{value / scale:.3g}\u202f{unit}"
-    return f"{value:.0f}\u202fB"
+    shown = f"{value:.0f}"
+    for power, unit in enumerate(_UNITS):
+        if float(shown) < 1000:  # of what is shown: 999,999 bytes are 1 MB
+            return f"{shown}\u202f{unit}"
+        shown = f"{value / 1000 ** (power + 1):.3g}"
+    return f"{value / 1e15:,.0f}\u202fPB"
 
 
 def name(url: str) -> str:

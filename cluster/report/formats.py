@@ -27,15 +27,16 @@ def compact(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number to about four digits: ``1,204``, ``3.142``, ``3.0e-4``."""
+    """A number to about four digits: ``1,204``, ``3.142``, ``3.0e-4``, ``1.250e7``."""
     if value is None or not _known(value):
         return NONE
     if value == 0:
         return "0"
+    if round(abs(value)) >= 1e7 or abs(value) < 1e-3:
+        digits, power = f"{value:.{3 if abs(value) > 1 else 1}e}".split("e")
+        return f"{digits}e{int(power)}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    if abs(value) < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-")
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cluster.report.contact_sheet_tables import Table, name, size, tables
 from pipelines.inspection import look_at, measure_index
 from pipelines.sources.webdataset import WebDataset
@@ -116,6 +118,26 @@ def test_pictures_films_and_sounds_are_shown() -> None:
     assert kinds == [("aac", "1"), ("8000 Hz", "1"), ("channels: 2", "1")]
     assert found["Audio: length"].rows == [("Seconds", *["–"] * 5)]
     assert "Audio tracks of videos" in found
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_999, "1 MB"),
+        (9.9996e8, "1 GB"),
+        (5e9, "5 GB"),
+        (1e15, "1 PB"),
+        (9.999e17, "1,000 PB"),
+        (1.5e19, "15,000 PB"),
+    ],
+)
+def test_a_size_has_the_unit_of_what_is_shown(value: float, text: str) -> None:
+    assert size(value) == text.replace(" ", "\u202f")
 
 
 def test_sizes_and_names() -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from pipelines.reader import Reader, Share, open_source
 from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.core.engine import EngineConfig
 from trainers.flops import flops_per_sample
+from trainers.held import HeldFolder
 from trainers.kept import kept_per_sample
 from trainers.model import build_objective
 from trainers.recipe import Recipe
@@ -80,11 +82,11 @@ def probe(recipe: Recipe, profile: Profile) -> Measured:
         processes,
     )
     with (
-        tempfile.TemporaryDirectory(prefix="eagleray-plan-") as folder,
+        closing(HeldFolder(Path(tempfile.gettempdir()), "eagleray-plan-")) as held,
         ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool,
     ):
         try:
-            found = list(pool.map(partial(_work, setting, folder), range(processes)))
+            found = list(pool.map(partial(_work, setting, str(held.path)), range(processes)))
         except BrokenProcessPool:
             raise UserError(
                 "a trial's process died, most likely for want of memory; "

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.evaluation_jobs import Status
-from cluster.session import check_address, one_line
+from cluster.session import TOKEN, check_address, one_line
 from pipelines.core import UserError
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
@@ -28,6 +29,8 @@ def client(address: str) -> JobSubmissionClient:
     try:
         with _hidden(_OVERRIDES):
             return JobSubmissionClient(address)
+    except AuthenticationError:
+        raise UserError(f"the Ray cluster at {address} wants a token; {TOKEN}") from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray job server at {address}: {one_line(error)}") from None
 

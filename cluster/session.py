@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +16,14 @@ from typing import Any
 import ray
 from ray._private import parameter
 from ray._private.node import Node
+from ray.exceptions import AuthenticationError
 
 from cluster.profile import Profile
 from pipelines.core import UserError
 from pipelines.shards.storage import refuse_secrets
 from pipelines.unseen import COLLECTED
 
+TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment"
 _SMALLEST_STORE = 512 << 20
 _LONGEST = 500  # characters of an error of the library's
 # Of a cluster that goes with its command: workers started before anything asks for one, which
@@ -74,7 +78,7 @@ def check_address(address: str) -> None:
         UserError: It holds some; the message does not repeat them.
     """
     url = address if "://" in address else f"ray://{address}"
-    refuse_secrets(url, "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment")
+    refuse_secrets(url, TOKEN)
 
 
 @contextmanager
@@ -106,10 +110,27 @@ def connect(
     mine = not address and not ray.is_initialized()
     url = _start(profile, address, dashboard)
     try:
-        yield Session(url, mine)
+        with _stopped_as_by_hand():
+            yield Session(url, mine)
     finally:
         if mine:
             ray.shutdown()
+
+
+@contextmanager
+def _stopped_as_by_hand() -> Iterator[None]:
+    """Take SIGTERM, as schedulers of containers send it, for Ctrl-C while the body runs.
+
+    Ray's own handler, set when it connects, ends the process three seconds later, whatever it does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
@@ -129,7 +150,7 @@ def _start(profile: Profile, address: str | None, dashboard: bool) -> str:
             url = str(ray.init(**options).dashboard_url or "")
             _quieten_data()
             return url if "://" in url or not url else f"http://{url}"
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
         where = f"at {address}" if address else "on this machine"
         raise UserError(f"cannot use a Ray cluster {where}: {one_line(error)}") from None
 

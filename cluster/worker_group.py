@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -19,6 +21,7 @@ from cluster.profile import Profile
 from cluster.workforce import worker_resources
 from pipelines.memory import kept_in_threads, shipped_jemalloc
 from pipelines.stream import NICENESS
+from trainers.held import HeldFolder
 from trainers.worker import work
 
 _ABORT = 15.0  # seconds
@@ -67,7 +70,7 @@ def train_group(config: dict[str, Any], profile: Profile, workers: int) -> None:
     Raises:
         ray.train.TrainingFailedError: A worker failed, or the group could not be started.
     """
-    with tempfile.TemporaryDirectory(prefix="eagleray-train-") as folder:
+    with closing(HeldFolder(Path(tempfile.gettempdir()), "eagleray-train-")) as held:
         trainer = _Trainer(
             work,
             train_loop_config=config,
@@ -78,7 +81,7 @@ def train_group(config: dict[str, Any], profile: Profile, workers: int) -> None:
             ),
             run_config=ray.train.RunConfig(
                 name="run",
-                storage_path=folder,
+                storage_path=str(held.path),
                 # The next attempt may have another number of workers, which is decided outside.
                 failure_config=ray.train.FailureConfig(max_preemption_failures=0),
                 worker_runtime_env={"env_vars": _environment(profile)},

@@ -16,6 +16,7 @@ from pipelines.core import UserError
 from pipelines.shards.storage import redact
 
 _INTERRUPTED = 130
+_STOPPED = "eagleray: stopped; run the same command again to go on"
 
 app = typer.Typer(
     name="eagleray",
@@ -50,15 +51,18 @@ def main() -> None:
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     else:
         warnings.simplefilter("ignore")  # what libraries tell their developers
-    _register()
     try:
+        _register()
         app()
     except UserError as error:
         _end(f"eagleray: {error}", debug)
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # so far the library takes Ctrl-C
-            print("eagleray: stopped; run the same command again to go on", file=sys.stderr)
+            print(_STOPPED, file=sys.stderr)
         raise
+    except KeyboardInterrupt:  # before there was a library
+        print(_STOPPED, file=sys.stderr)
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         # Hidden before it is cut: half of a credential would not be known for one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -33,13 +34,15 @@ def command(
     from cluster.run import train_run  # imports Ray, which --help does not need
 
     loaded = load_recipe(recipe, overrides or ())
-    finished = train_run(
-        loaded,
-        profile(profile_name, workers),
-        out or f"runs/{loaded.name}",
-        command=shlex.join(["eagleray", *sys.argv[1:]]),
-        watch=watch,
-        say=say,
-        address=cluster,
-    )
+    # Ray tells of workers that died on the standard output, where the result is to stand alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        finished = train_run(
+            loaded,
+            profile(profile_name, workers),
+            out or f"runs/{loaded.name}",
+            command=shlex.join(["eagleray", *sys.argv[1:]]),
+            watch=watch,
+            say=say,
+            address=cluster,
+        )
     print(json.dumps(finished.summary, indent=2)) if as_json else show(finished)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import bar, say
-from pipelines.core import DataError, StorageError
+from pipelines.core import ConfigError, DataError, StorageError
 
 
 def command(
@@ -53,6 +53,7 @@ def command(
     )
 
     if is_run(data):
+        _refuse([workers, stop_at, resume_with, overrides, cluster], profile_name)
         with _lines_to(keys_out) as note:
             _tell(verify_run(data, note), as_json)
         return
@@ -66,6 +67,11 @@ def command(
     with connect(largest, cluster), _lines_to(keys_out) as note, bar("samples") as watch:
         result = verify(streamed, legs, chosen.reader, note, watch)
     _tell(result, as_json)
+
+
+def _refuse(options: Sequence[object], profile_name: str) -> None:
+    if profile_name != "laptop" or any(option is not None for option in options):
+        raise ConfigError("of a run only --keys-out and --json can be given: its order is its own")
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:
@@ -91,7 +97,8 @@ def _show(result: dict[str, Any]) -> None:
         print(f"damaged: {fault['shard']}: {fault['reason']}")
     for fault in result["faults"][:10]:
         print(f"unreadable: {fault['key']} in {fault['shard']}: {fault['reason']}")
-    verdict = "every one came once, in order" if result["exact"] else "NOT exact"
+    once = "once" if result["delivered"] <= result["samples"] else "as often as the order has it"
+    verdict = f"every one came {once}, in order" if result["exact"] else "NOT exact"
     print(
         f"{result['delivered']:,} samples from {result['shards']} shards: {verdict} "
         f"({result['unreadable']} unreadable, {result['missing']} missing, "

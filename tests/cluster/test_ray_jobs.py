@@ -5,7 +5,9 @@ import time
 import uuid
 
 import pytest
+from ray.exceptions import AuthenticationError
 
+from cluster import ray_jobs
 from cluster.ray_jobs import RayJobs, client
 from cluster.session import Session
 from pipelines.core import UserError
@@ -32,6 +34,15 @@ def test_the_environment_does_not_send_jobs_elsewhere(
     with pytest.raises(UserError, match=r"at http://127\.0\.0\.1:1.*127\.0\.0\.1:1"):
         client("http://127.0.0.1:1")
     assert os.environ[name] == "http://127.0.0.1:2"
+
+
+def test_a_cluster_that_wants_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str) -> None:
+        raise AuthenticationError("Token authentication is enabled but ...")
+
+    monkeypatch.setattr(ray_jobs, "JobSubmissionClient", refuse)
+    with pytest.raises(UserError, match=r"at http://h:1 wants a token; set RAY_AUTH_MODE=token"):
+        client("http://h:1")
 
 
 @pytest.mark.ray

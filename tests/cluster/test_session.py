@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,3 +182,25 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(
     ):
         pass
     assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_schedulers_send_stops_a_command_as_ctrl_c_does() -> None:
+    with pytest.raises(KeyboardInterrupt), connect(Profile()):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
+
+
+@pytest.mark.ray
+def test_elsewhere_than_in_the_main_thread_no_signal_is_touched(ray_cluster: Session) -> None:
+    found: list[str] = []
+
+    def look() -> None:
+        with connect(Profile()) as session:
+            found.append(session.dashboard)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(60)
+    assert found == [ray_cluster.dashboard]

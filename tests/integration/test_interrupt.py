@@ -38,19 +38,21 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_says_so_and_frees_its_folder(
-    running: subprocess.Popen[str], tmp_path: Path
+    running: subprocess.Popen[str], tmp_path: Path, stop: signal.Signals
 ) -> None:
     second = subprocess.run(
         command(tmp_path, 10**9), capture_output=True, text=True, check=False, timeout=120
     )
     assert second.returncode == 1
     assert f"another run is at work there, process {running.pid} on " in second.stderr
-    running.send_signal(signal.SIGINT)
+    running.send_signal(stop)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert errors.splitlines()[-1] == "eagleray: stopped; run the same command again to go on"
     assert "Traceback" not in errors
+    assert "SIGTERM" not in errors
     assert not (tmp_path / "alive.json").exists()
 
 

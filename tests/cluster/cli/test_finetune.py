@@ -25,7 +25,7 @@ def recipe(tmp_path: Path, make_tar) -> str:
         "test": f"{tmp_path}/test.tar",
         "shift": {"dark": f"{tmp_path}/dark.tar"},
         "labels": {"per_class": 2},
-        "mode": {"kind": "full", "epochs": 1, "ensemble": [0.5]},
+        "mode": {"kind": "full", "epochs": 2, "ensemble": [0.5]},
     }
     path = tmp_path / "few.yaml"
     path.write_text(yaml.safe_dump(data))

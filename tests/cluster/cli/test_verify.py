@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cluster.cli import verify
 from cluster.cli._main import app
 from cluster.cli.verify import _lines_to, _show
-from pipelines.core import StorageError
+from pipelines.core import ConfigError, StorageError
 
 
 def test_keys_go_to_a_file_line_by_line(tmp_path: Path) -> None:
@@ -53,6 +53,7 @@ def test_what_is_wrong_is_shown(capsys) -> None:
             "faults": [fault],
             "exact": False,
             "delivered": 7,
+            "samples": 9,
             "shards": 1,
             "unreadable": 1,
             "missing": 2,
@@ -68,3 +69,25 @@ def test_what_is_wrong_is_shown(capsys) -> None:
     for part in ("damaged: d.tar: truncated", "unreadable: k in s.tar: broken", "NOT exact"):
         assert part in text
     assert "sample 4 came 1 times too few" in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--set", "seed=1"], ["--workers", "2"], ["--stop-at", "0"], ["--profile", "gpu"]],
+)
+def test_of_a_run_no_other_order_is_asked_for(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text("")
+    app.command("verify")(verify.command)
+    done = CliRunner().invoke(app, ["verify", str(tmp_path), *options])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("of a run only --keys-out and --json can be given")
+
+
+@pytest.mark.parametrize(("delivered", "said"), [(7, "once"), (70, "as often as the order has it")])
+def test_a_run_of_many_epochs_is_not_said_to_have_had_each_once(
+    capsys: pytest.CaptureFixture[str], delivered: int, said: str
+) -> None:
+    counts = dict.fromkeys(("unreadable", "missing", "repeated", "misplaced", "shards"), 0)
+    lists = {"damaged_shards": [], "faults": [], "examples": []}
+    _show({**counts, **lists, "exact": True, "samples": 7, "delivered": delivered, "keys": "abc"})
+    assert f"every one came {said}, in order" in capsys.readouterr().out

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from cluster.report.facts import RunFacts, absent, parse_facts
 from cluster.report.metrics import parse, parse_metrics
-from pipelines.core import UserError
+from pipelines.core import ConfigError, UserError
+from pipelines.core.config import load_yaml
 from pipelines.shards import storage
 from trainers.checkpoint import committed
 from trainers.core.evaluation import EvaluationResult, GalleryRow
@@ -42,6 +43,11 @@ class RunView:
     results: tuple[EvaluationResult, ...]
     views: tuple[GalleryRow, ...]
     notes: tuple[str, ...]
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether its recipe asks for evaluations, or is not known."""
+        return _evaluates(self.recipe)
 
     @property
     def samples_seen(self) -> int | None:
@@ -89,19 +95,27 @@ def read_run(run: str) -> RunView:
     if not checkpoints:
         notes.append("No checkpoint has been committed.")
     results = _results(run)
-    if not results:
+    written = None if recipe is None else recipe.decode(errors="replace")
+    if not results and _evaluates(written):
         notes.append("No evaluation has reported.")
     views = _views(run, notes) if "views.json" in here else ()
     return RunView(
         url=storage.join(run),
         facts=facts,
-        recipe=None if recipe is None else recipe.decode(errors="replace"),
+        recipe=written,
         metrics=metrics,
         checkpoints=checkpoints,
         results=results,
         views=views,
         notes=tuple(notes),
     )
+
+
+def _evaluates(recipe: str | None) -> bool:
+    try:
+        return load_yaml(recipe or "", "recipe.yaml").get("evaluations") != []
+    except ConfigError:
+        return True
 
 
 def _facts(run: str, notes: list[str]) -> RunFacts:

@@ -88,6 +88,18 @@ def test_an_unreadable_run_file(run: Any) -> None:
     assert view.notes == ("run.json cannot be read.",)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "missing"),
+    [("evaluations: []", False), ("evaluations: [{kind: knn}]", True), ("a: 1", True), ("[", True)],
+)
+def test_evaluations_that_nobody_asked_for_are_not_missing(
+    empty_run: Any, recipe: str, missing: bool
+) -> None:
+    view = read_run(empty_run(recipe__yaml=recipe))
+    assert view.evaluates == missing
+    assert ("No evaluation has reported." in view.notes) == missing
+
+
 def test_notes_tell_what_is_not_there(empty_run: Any) -> None:
     notes = read_run(empty_run(run__json=json.dumps({"name": "young"}))).notes
     assert "There is no recipe.yaml." in notes

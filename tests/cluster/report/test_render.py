@@ -152,6 +152,12 @@ def test_a_failed_evaluation_is_shown(run: Any) -> None:
     assert "failures" in page.values("id")
 
 
+def test_a_run_without_evaluations_lacks_none(empty_run: Any) -> None:
+    page = Page(render_report(empty_run(run__json="{}", recipe__yaml="evaluations: []")))
+    assert "The recipe asks for no evaluation." in page.text
+    assert "has reported" not in page.text
+
+
 @pytest.mark.parametrize("text", ["{}", '{"name": "young", "seconds": {"data": 1.0}}', "torn{"])
 def test_an_unfinished_run_still_renders(empty_run: Any, text: str) -> None:
     page = Page(render_report(empty_run(run__json=text)))

@@ -131,7 +131,7 @@ def masked(number: int) -> dict[str, bytes]:
     return members
 
 
-DENSE = {"kind": "dense", "head_epochs": 2, "epochs": 1, "batch": 6}
+DENSE = {"kind": "dense", "head_epochs": 2, "epochs": 2, "batch": 6}
 
 
 def test_masks_of_members_are_learned_without_labels(tmp_path: Path, make_tar) -> None:

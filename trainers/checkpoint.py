@@ -26,7 +26,7 @@ from pipelines.core import Config, StorageError
 from pipelines.shards import storage
 from trainers.core.collective import gather_objects, world
 from trainers.core.engine import Engine
-from trainers.staging import Folder, staging
+from trainers.staging import Folder, staging, sweep
 
 MANIFEST, STATE, MODEL, ENGINE = "manifest.json", "state.json", "model.safetensors", "engine"
 Files = Mapping[str, Mapping[str, str | int]]
@@ -171,7 +171,11 @@ def discard(run: str, samples: int) -> None:
 
 
 def discard_abandoned(run: str) -> None:
-    """Remove commits that never got a manifest: worker 0 calls it before its attempt's first."""
+    """Remove what ended attempts left: staged parts, and commits that never got a manifest.
+
+    Worker 0 calls it before its attempt's first commit.
+    """
+    sweep(run)
     root = storage.join(run, "checkpoints")
     complete = {name_of(samples) for samples in committed(run)}
     for name in storage.names(root):

@@ -34,7 +34,7 @@ from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import TOKENIZER, build_objective
 from trainers.notice import Notice
-from trainers.staging import scratch, sweep
+from trainers.staging import scratch
 from trainers.watchdog import watched
 
 
@@ -55,7 +55,6 @@ def work(config: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
 
     if rank == 0:
-        sweep(job.run)
         discard_abandoned(job.run)
     found = latest(job.run)
     done = found.samples // recipe.global_batch if found else 0

@@ -17,7 +17,6 @@ from typing import IO, Any
 from pipelines.core import StorageError
 from pipelines.shards import storage_s3
 from pipelines.shards.storage_faults import (
-    PATIENCE,
     RETRIES,
     RefusedError,
     call,
@@ -28,7 +27,15 @@ from pipelines.shards.storage_faults import (
     retried,
     told,
 )
-from pipelines.shards.storage_listing import changed, expand, listing, stamp, stamp_of, stamps
+from pipelines.shards.storage_listing import (
+    changed,
+    entries,
+    expand,
+    listing,
+    stamp,
+    stamp_of,
+    stamps,
+)
 from pipelines.shards.storage_places import (
     SHIPPED,
     is_local,
@@ -91,15 +98,9 @@ def exists(url: str) -> bool:
 
 def names(url: str) -> list[str]:
     """Names in a folder, sorted; empty where there is no folder."""
-    fs, path = locate(url)
-    with explained(url):
-        fs.invalidate_cache(path)
-        try:
-            entries = retried(lambda: call(fs, "ls", path, detail=False, size=PATIENCE))
-        except FileNotFoundError:
-            return []
-    paths = {entry.rstrip("/") for entry in entries} - {path}  # a folder may be an object too
-    return sorted(posixpath.basename(entry) for entry in paths)
+    listed = {path.rstrip("/") for path in entries(url, detail=False)}
+    paths = listed - {locate(url)[1]}  # a folder may be an object too
+    return sorted(posixpath.basename(path) for path in paths)
 
 
 def open_read(url: str) -> IO[bytes]:

@@ -84,15 +84,20 @@ def stamp_of(info: Info) -> str:
 
 def stamps(url: str) -> dict[str, str]:
     """Names of the files in a folder, each with its stamp; none where there is no folder."""
+    infos = entries(url, detail=True)
+    files = {info["name"]: info for info in infos if info["type"] != "directory"}
+    return {posixpath.basename(name): stamp_of(info) for name, info in files.items()}
+
+
+def entries(url: str, detail: bool) -> list[Any]:
+    """What a filesystem lists of a folder: paths, or what is known of each; [] without a folder."""
     fs, path = locate(url)
     with explained(url):
         fs.invalidate_cache(path)
         try:
-            infos = retried(lambda: call(fs, "ls", path, detail=True, size=PATIENCE))
+            return list(retried(lambda: call(fs, "ls", path, detail=detail, size=PATIENCE)))
         except FileNotFoundError:
-            return {}
-    files = {info["name"]: info for info in infos if info["type"] != "directory"}
-    return {posixpath.basename(name): stamp_of(info) for name, info in files.items()}
+            return []
 
 
 def changed(url: str) -> float | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.profile import Profile, load_profile
+if TYPE_CHECKING:
+    from cluster.profile import Profile
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a value: path.to.key=value.")
@@ -20,4 +21,6 @@ Workers = Annotated[int | None, typer.Option("--workers", help="Training workers
 
 def profile(name: str, workers: int | None) -> Profile:
     """Load a profile, with another worker count where one is given."""
+    from cluster.profile import load_profile
+
     return load_profile(name, (f"workers={workers}",) if workers else ())

@@ -14,7 +14,6 @@ from rich.table import Table
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from pipelines.core import UserError
 from pipelines.shards.storage import redact
-from trainers.recipe import load_recipe
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -34,7 +33,8 @@ def command(
 
     Example: eagleray doctor clip-emoji --profile node --out s3://bucket/runs/clip
     """
-    from cluster import doctor  # imports Ray, which --help does not need
+    from cluster import doctor
+    from trainers.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
     findings = list(

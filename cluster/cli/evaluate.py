@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,11 +10,9 @@ from rich.table import Table
 
 from cluster.cli._options import Json, Set
 from pipelines.core import Config, UserError, nearest, validate
-from trainers.checkpoint import find
-from trainers.core.evaluation import EvaluationResult
-from trainers.evaluate import evaluate
-from trainers.model import load_model
-from trainers.recipe import EVALUATIONS, override
+
+if TYPE_CHECKING:
+    from trainers.core.evaluation import EvaluationResult
 
 
 def command(
@@ -32,6 +30,11 @@ def command(
     Example: eagleray evaluate runs/demo --evaluation zero_shot --data 'tars/birds-*.tar'
     """
     config = configure(evaluation, data, name, overrides or [])
+
+    from trainers.checkpoint import find
+    from trainers.evaluate import evaluate
+    from trainers.model import load_model
+
     commit = find(checkpoint)
     result = evaluate(load_model(commit), commit, config)
     if result.error is not None:
@@ -48,6 +51,8 @@ def configure(evaluation: str, data: str, name: str | None, overrides: list[str]
     Raises:
         ConfigError: There is no such evaluation, or it has no such option.
     """
+    from trainers.recipe import EVALUATIONS, override
+
     if evaluation not in EVALUATIONS.names():
         raise UserError(f"no evaluation '{evaluation}'; {nearest(evaluation, EVALUATIONS.names())}")
     title = name or data.rstrip("/").rpartition("/")[2].partition(".")[0].rstrip("-*") or "data"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from cluster.cli._options import Json, Set
 from cluster.cli._progress import bar, say
-from cluster.report.formats import metric
-from trainers.finetune import FinetuneResult, finetune
-from trainers.finetune_recipe import load_finetune_recipe
-from trainers.finetune_task import Score
+
+if TYPE_CHECKING:
+    from trainers.finetune import FinetuneResult
+    from trainers.finetune_task import Score
 
 
 def command(
@@ -31,7 +30,11 @@ def command(
 
     Example: eagleray finetune emoji --set checkpoint=runs/demo --set labels.fraction=0.01
     """
-    from cluster.report import write_finetuned  # draws charts: other commands need not wait for it
+    import torch
+
+    from cluster.report import write_finetuned
+    from trainers.finetune import finetune
+    from trainers.finetune_recipe import load_finetune_recipe
 
     loaded = load_finetune_recipe(recipe, overrides or ())
     place = out or f"runs/finetune-{loaded.name}"
@@ -48,6 +51,8 @@ def command(
 
 
 def _show(result: FinetuneResult) -> None:
+    from cluster.report.formats import metric
+
     origin = f"{result.samples:,} samples" if result.checkpoint else "initial weights"
     known = f"{result.pictures:,} pictures with labels, {len(result.classes)} classes"
     table = Table(box=None, pad_edge=False, title=f"{known}, {origin}", title_justify="left")

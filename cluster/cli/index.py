@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
-from pipelines.shards.index import Index, Listed, Scan, Scanned, open_index
+
+if TYPE_CHECKING:
+    from pipelines.shards.index import Index, Listed, Scan, Scanned
 
 
 def command(
@@ -32,6 +34,7 @@ def command(
     """
     from cluster.profile import Profile
     from cluster.session import connect
+    from pipelines.shards.index import open_index
     from pipelines.shards.index_tasks import scan_on_cluster
 
     say(f"connecting to {cluster}" if cluster else "starting Ray")

@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
 from cluster.cli.index import Counted
 from pipelines.shards import storage
-from pipelines.shards.index import scan_here
 
 if TYPE_CHECKING:
     from pipelines.sources.webdataset import WebDataset
@@ -48,6 +46,7 @@ def command(
     Example: eagleray inspect 's3://bucket/train-*.tar' --html sheet.html
     """
     from pipelines.inspection import look_at, measure_index
+    from pipelines.shards.index import scan_here
     from pipelines.sources.webdataset import WebDataset
 
     fields = text or []
@@ -66,6 +65,8 @@ def command(
 
 
 def _page(source: WebDataset, facts: Mapping[str, Any], text: Sequence[str], sheet: int) -> str:
+    import numpy as np
+
     from cluster.report.contact_sheet import render_sheet
     from pipelines.inspection import chosen, previews
 

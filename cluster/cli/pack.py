@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,11 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cluster.cli._options import Json, Set
 from cluster.cli._progress import console, say
 from pipelines.core import Config, UserError, nearest, validate
-from pipelines.packers import PACKERS, Packed, detect, open_tree, pack
-from pipelines.shards.index import open_index
 from pipelines.shards.storage import join
-from pipelines.shards.writer import Bounds, check_place
-from trainers.recipe import override
+
+if TYPE_CHECKING:
+    from pipelines.packers import Packed
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _QUIET = 10.0  # seconds between two lines where there is no terminal
@@ -72,6 +71,10 @@ def command(
 
     Example: eagleray pack photos/ shards/ --name train --shuffle 0
     """
+    from pipelines.packers import PACKERS, detect, open_tree, pack
+    from pipelines.shards.index import open_index
+    from pipelines.shards.writer import Bounds, check_place
+
     bounds = Bounds(parse_size(max_bytes), max_count)
     check_place(dest, name, overwrite)
     tree = open_tree(src)
@@ -94,6 +97,9 @@ def configure(kind: str, overrides: list[str]) -> Config:
     Raises:
         ConfigError: There is no such packer, or it has no such option.
     """
+    from pipelines.packers import PACKERS
+    from trainers.recipe import override
+
     if kind not in PACKERS.names():
         raise UserError(f"--kind: no packer '{kind}'; {nearest(kind, PACKERS.names())}")
     return validate(PACKERS.get(kind).config, override({}, overrides), kind)

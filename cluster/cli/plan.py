@@ -13,7 +13,6 @@ from rich.table import Table
 from cluster.cli._options import Json, Set, Workers, profile
 from cluster.cli._progress import say
 from pipelines.core import UserError
-from trainers.recipe import load_recipe
 
 if TYPE_CHECKING:
     from cluster.plan import Prediction
@@ -49,9 +48,9 @@ def command(
 
     Example: eagleray plan simclr-emoji --on node --gpu "NVIDIA H100 HBM3" --price 2.5
     """
-    # Here, since they import Ray, which --help does not need.
     from cluster.plan import Assumptions, predict
     from cluster.probe import probe
+    from trainers.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(on, workers)
     flops = _peak(gpu, chosen)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-import yaml
 
 from cluster.cli._options import ProfileName, Set, Workers, profile
 from cluster.cli._progress import say
-from cluster.profile import check_fit
-from trainers.recipe import load_recipe
 
 
 def command(
@@ -27,7 +24,11 @@ def command(
 
     Example: eagleray submit clip-emoji --cluster http://head:8265 --out s3://bucket/runs/clip
     """
-    from cluster import submit  # imports Ray, which --help does not need
+    import yaml
+
+    from cluster import submit
+    from cluster.profile import check_fit
+    from trainers.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     chosen = profile(profile_name, workers)

@@ -13,7 +13,6 @@ import typer
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import say, watch
 from cluster.cli._summary import show
-from trainers.recipe import load_recipe
 
 
 def command(
@@ -31,14 +30,17 @@ def command(
 
     Example: eagleray train simclr-emoji --out runs/simclr --set samples=20000
     """
-    from cluster.run import train_run  # imports Ray, which --help does not need
+    from trainers.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
+    loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
+
+    from cluster.run import train_run  # after what is likely wrong: it imports Ray
+
     # Ray tells of workers that died on the standard output, where the result is to stand alone.
     with contextlib.redirect_stdout(sys.stderr):
         finished = train_run(
             loaded,
-            profile(profile_name, workers),
+            chosen,
             out or f"runs/{loaded.name}",
             command=shlex.join(["eagleray", *sys.argv[1:]]),
             watch=watch,

@@ -44,7 +44,7 @@ def command(
     Example: eagleray verify 'tars/train-*.tar' --workers 2 --stop-at 5000 --resume-with 4
     """
     from cluster.session import connect
-    from cluster.verify import (  # imports Ray, which --help does not need
+    from cluster.verify import (
         Legs,
         describe,
         is_run,

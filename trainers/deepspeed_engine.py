@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,22 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("DS_IGNORE_CUDA_DETECTION", "1")
 
-with warnings.catch_warnings():
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Let a module be missing to what is imported meanwhile, if it has not been imported yet."""
+    here = module in sys.modules
+    if not here:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not here:
+            del sys.modules[module]
+
+
+# The library's tuner, which nobody calls, imports mlflow where it is installed: for seconds.
+with warnings.catch_warnings(), _left_out("mlflow"):
     warnings.simplefilter("ignore")  # deprecations inside the library, at import
     import deepspeed
 

@@ -24,7 +24,6 @@ from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.checkpoint import Commit, discard_abandoned, latest
 from trainers.core.engine import Engine
 from trainers.core.objective import Objective
-from trainers.deepspeed_engine import DeepSpeedEngine
 from trainers.delivered import Delivered
 from trainers.flops import Effort
 from trainers.hooks import RunHooks, quarantine_url
@@ -72,6 +71,9 @@ def work(config: dict[str, Any]) -> None:
         there = _views(objective, job, tokenizer, place)
         tables, views = read(Augmented(there, job.reader.threads)), partial(unpack, device=device)
     effort = Effort(objective, device, job.engine.precision, workers)
+    # Here, since the driver, which sends this function, needs no library of training.
+    from trainers.deepspeed_engine import DeepSpeedEngine
+
     engine = DeepSpeedEngine(objective, recipe.optimizer, job.engine, share.local, device)
     clock = _restore(engine, found) if found else Clock()
     samples = done * recipe.global_batch

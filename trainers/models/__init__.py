@@ -7,7 +7,8 @@ Image towers that have features of places give them by ``grid``: [B, D, h, w], b
 video and audio towers give those of moments, in order, by ``over_time``: [B, T', ``time_width``].
 What a tower reads is the name of what its ``forward`` takes: ``images``, ``tokens``,
 ``clips`` or ``waveforms``. None uses batch normalisation, whose statistics would
-depend on the number of workers.
+depend on the number of workers. ``transformers`` takes seconds to import: it is imported where
+a tower is built, since who only checks a recipe builds none.
 """
 
 from pipelines.core import Family

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import ConvNextConfig, ConvNextModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
@@ -27,6 +26,8 @@ class ConvNext(nn.Module):
         patch: int = 4
 
     def __init__(self, config: Config, surroundings: Surroundings):
+        from transformers import ConvNextConfig, ConvNextModel
+
         super().__init__()
         self.width = config.widths[-1]
         self._model = ConvNextModel(

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
@@ -36,6 +35,8 @@ class Resnet(nn.Module):
         pooling: Literal["mean", "flat"] = "mean"
 
     def __init__(self, config: Config, surroundings: Surroundings):
+        from transformers import ResNetConfig, ResNetModel
+
         super().__init__()
         self._pooling = config.pooling
         self._model = ResNetModel(

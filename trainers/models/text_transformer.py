@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipelines import core
 from pipelines.decode.tokenizer import END, PAD, START
@@ -23,6 +22,8 @@ class TextTransformer(nn.Module):
         heads: int = 4
 
     def __init__(self, config: Config, surroundings: Surroundings):
+        from transformers import CLIPTextConfig, CLIPTextModel
+
         super().__init__()
         self.width = config.width
         self._model = CLIPTextModel(

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import ViTConfig, ViTModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
@@ -37,6 +36,8 @@ class Vit(nn.Module):
         activation: Literal["gelu", "quick_gelu"] = "gelu"
 
     def __init__(self, config: Config, surroundings: Surroundings):
+        from transformers import ViTConfig, ViTModel
+
         super().__init__()
         self._token, self._patch, self._pooling = config.width, config.patch, config.pooling
         count = (surroundings.size // config.patch) ** 2

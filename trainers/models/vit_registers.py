@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from pipelines import core
 from trainers.core.objective import Surroundings
@@ -59,6 +58,8 @@ class VitRegisters(nn.Module):
         pooling: Literal["class", "flat"] = "class"
 
     def __init__(self, config: Config, surroundings: Surroundings):
+        from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
         super().__init__()
         self.patch, self._pooling = config.patch, config.pooling
         patches = (surroundings.size // config.patch) ** 2

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import ViTConfig
-from transformers.models.vit.modeling_vit import ViTLayer
 
 from pipelines import core
 from pipelines.augment import AUGMENTATIONS
@@ -118,6 +116,9 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, config: Mae.Config, patches: int):
+        from transformers import ViTConfig
+        from transformers.models.vit.modeling_vit import ViTLayer
+
         super().__init__()
         sizes = ViTConfig(
             hidden_size=config.width,

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in processes of its own, without Ray."""
+"""The command line as a user meets it, without Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from cluster.cli import _main
-from cluster.cli.list_ import _FAMILIES
+from cluster.cli.list_ import families
 from pipelines.core import UserError
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
@@ -32,6 +32,26 @@ def eagleray(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
     )
 
 
+class Here:
+    """The command in this process, which has imported the libraries already."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        """Run it: exit status, standard output and error."""
+        self._monkeypatch.setattr(sys, "argv", ["eagleray", *words])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+            _main.main()
+        said = self._capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capsys)
+
+
 def test_the_command_lists_its_subcommands() -> None:
     done = eagleray("--help")
     assert done.returncode == 0
@@ -40,10 +60,10 @@ def test_the_command_lists_its_subcommands() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(name: str) -> None:
-    done = eagleray(name, "--help")
-    assert done.returncode == 0
-    assert f"eagleray {name}" in done.stdout
+def test_every_command_has_help_with_an_example(here: Here, name: str) -> None:
+    code, out, _ = here(name, "--help")
+    assert code == 0
+    assert f"Example: eagleray {name}" in out
 
 
 @pytest.mark.parametrize(
@@ -65,14 +85,26 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_a_failing_exit(
-    tmp_path: Path, words: list[str], message: str
+    here: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: list[str],
+    message: str,
 ) -> None:
-    done = eagleray(*words, cwd=tmp_path)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    code, _, told = here(*words)
+    assert code == 1
+    assert message in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_process_of_its_own_says_nothing_else_of_a_mistake(tmp_path: Path) -> None:
+    done = eagleray("train", "debug", "--workers", "3", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "eagleray: 3 workers do not divide the global batch of 64; use --workers 2 or 4, or set global_batch\n"
+    assert done.stdout == ""
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -120,13 +152,16 @@ def test_errors_are_told_without_credentials(
     assert not any(secret in said.splitlines()[-1] for secret in ("hunter", "sig=abc", "topsecret"))
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = eagleray("report", ".", "--debug", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
+def test_debug_shows_the_traceback(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, told = here("report", ".", "--debug")
+    assert code == 1
+    assert "Traceback" in told
 
 
-@pytest.mark.parametrize("family", [*_FAMILIES, "recipes", "finetune-recipes", "profiles"])
+@pytest.mark.parametrize("family", [*families(), "recipes", "finetune-recipes", "profiles"])
 def test_every_family_is_listed_for_people_and_machines(family: str) -> None:
     from cluster.cli.list_ import members
 
@@ -135,12 +170,14 @@ def test_every_family_is_listed_for_people_and_machines(family: str) -> None:
     assert all(row["name"] and row["summary"] for row in rows)
 
 
-def test_a_list_as_json() -> None:
-    rows = json.loads(eagleray("list", "objectives", "--json").stdout)
+def test_a_list_as_json(here: Here) -> None:
+    rows = json.loads(here("list", "objectives", "--json")[1])
     assert {"clip", "rotation", "simclr"} <= {row["name"] for row in rows}
 
 
-def test_a_checkpoint_is_evaluated_on_tars_of_ones_own(tmp_path: Path) -> None:
+def test_a_checkpoint_is_evaluated_on_tars_of_ones_own(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import io
     import tarfile
 
@@ -156,18 +193,18 @@ def test_a_checkpoint_is_evaluated_on_tars_of_ones_own(tmp_path: Path) -> None:
                 info = tarfile.TarInfo(f"{raw.key}.{extension}")
                 info.size = len(raw.members[extension])
                 tar.addfile(info, io.BytesIO(raw.members[extension]))
-    words = ["evaluate", made.url, "--evaluation", "zero_shot", "--data", "birds-*.tar", "--json"]
-    done = eagleray(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    monkeypatch.chdir(tmp_path)
+    words = ["--evaluation", "zero_shot", "--data", "birds-*.tar"]
+    code, out, told = here("evaluate", made.url, *words, "--json")
+    assert code == 0, told
+    result = json.loads(out)
     assert result["dataset"] == "birds"
     assert result["outcome"]["examples"] == 18
     assert result["outcome"]["chance"] == pytest.approx(1 / 9)
     assert 0 <= result["outcome"]["metrics"]["top1"] <= 1
-    words = ["evaluate", "run", "--evaluation", "zero_shot", "--data", "birds-*.tar"]
-    done = eagleray(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "chance" in done.stdout
-    done = eagleray(*words, "--set", "caption=json.label", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "no member 'json'" in done.stderr
+    code, out, told = here("evaluate", "run", *words)
+    assert code == 0, told
+    assert "chance" in out
+    code, _, told = here("evaluate", "run", *words, "--set", "caption=json.label")
+    assert code == 1
+    assert "no member 'json'" in told

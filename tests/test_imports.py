@@ -1,0 +1,44 @@
+"""What a process that does one thing need not wait for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("pipelines.reader", ["torch", "ray", "transformers", "pandas", "tokenizers"]),
+        ("pipelines.sources.webdataset", ["torch", "ray", "transformers", "pandas", "cv2"]),
+        ("pipelines.order", ["torch", "ray", "pyarrow"]),
+        ("pipelines.views", ["ray", "deepspeed"]),
+        ("pipelines.augment", ["ray", "deepspeed"]),
+        # What the driver sends to workers, and what a recipe is checked by.
+        ("trainers.worker", ["deepspeed", "transformers", "mlflow"]),
+        ("trainers.objectives.mae, trainers.objectives.clip", ["deepspeed", "transformers"]),
+        ("trainers.deepspeed_engine", ["mlflow", "transformers"]),
+    ],
+)
+def test_it_is_imported_without_what_it_does_not_need(module, absent):
+    code = f"import sys, {module}; print(*[m for m in {absent!r} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert found.stdout.split() == []
+
+
+def test_help_and_mistakes_in_options_wait_for_no_library():
+    code = """
+import sys
+from cluster.cli._main import _register
+_register()
+heavy = ["torch", "ray", "numpy", "pyarrow", "pandas", "matplotlib", "transformers", "deepspeed"]
+print(*[m for m in heavy if m in sys.modules])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert found.stdout.split() == []

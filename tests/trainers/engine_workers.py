@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-import json, os, sys, tempfile, warnings
+import gc, json, os, sys
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -26,6 +26,8 @@ workers = int(os.environ["WORLD_SIZE"])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", rank=rank, world_size=workers,
                         init_method=f"tcp://127.0.0.1:{port}")
+
+STOP, END = 4, 6  # steps before a commit, and in all
 
 ENGINE = {"bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"},
           "blocks": {"checkpoint_activations": True}, "compile": {"compile": True},
@@ -57,7 +59,7 @@ def steps(made, first, last):
     rows = []
     for number in range(first, last):
         result = made.step(share(made.objective, number), 1e-3)
-        made.objective.after_step((number + 1) / 7)
+        made.objective.after_step((number + 1) / END)
         loss = made.mean(result.output.loss.detach().clone().view(1))
         skipped = float(result.output.metrics.get("overflow", 0))
         rows.append([loss.item(), float(result.grad_norm), skipped])
@@ -94,6 +96,8 @@ def evidence(made):
         "graphs": graphs(),
     }
 
+# Stage 3 collects garbage each time an engine is made: not among what was imported.
+gc.freeze()
 found = {}
 for name in sys.argv[4:]:
     name, _, origin = name.partition("@")
@@ -107,7 +111,7 @@ for name in sys.argv[4:]:
         folder.mkdir(exist_ok=True)
         dist.barrier()
         made.save(folder)
-        found[name] = {"resumed": steps(made, 4, 7)}
+        found[name] = {"resumed": steps(made, STOP, END)}
         continue
     made = engine(stage, options, kind)
     early = out / f"{name}-before"
@@ -120,8 +124,9 @@ for name in sys.argv[4:]:
     watched = kind == "clip" and "compile" not in options
     encoded = counted(made.objective.image[1]) if watched else {}
     ran = counted(next(blocks(made.objective.image))) if watched else {}
-    rows = steps(made, 0, 4)
-    seen = {"encoded": [n / 4 for n in encoded.values()], "ran": [n / 4 for n in ran.values()],
+    rows = steps(made, 0, STOP)
+    seen = {"encoded": [n / STOP for n in encoded.values()],
+            "ran": [n / STOP for n in ran.values()],
             **evidence(made)}
     folder = out / name
     folder.mkdir(exist_ok=True)
@@ -130,10 +135,10 @@ for name in sys.argv[4:]:
     dist.barrier()
     files = sorted(p.name for p in folder.rglob("*"))
     weights = {k: v.clone() for k, v in made.weights().items()}
-    went_on = steps(made, 4, 7)
+    went_on = steps(made, STOP, END)
     other = engine(stage, options, kind, seed=1)
     other.load(folder)
-    resumed = steps(other, 4, 7)
+    resumed = steps(other, STOP, END)
     found[name] = {"rows": rows, "seen": seen, "went_on": went_on, "resumed": resumed,
                    "files": files,
                    "weights": {k: [float(v.double().sum()), v.numel()]
@@ -141,13 +146,13 @@ for name in sys.argv[4:]:
     if "early" in options:
         other = engine(stage, options, kind, seed=1)
         other.load(early)
-        found[name]["anew"] = steps(other, 0, 4)
+        found[name]["anew"] = steps(other, 0, STOP)
     if "low" in options:
         made._scale.state = 1.0, 0.0
         if stage < 3:  # where parameters are whole
             for parameter in made.objective.parameters():
                 parameter.data.fill_(float("nan"))
-            found[name]["broken"] = steps(made, 7, 8)
+            found[name]["broken"] = steps(made, END, END + 1)
 if rank == 0:
     (out / f"found-{workers}.json").write_text(json.dumps(found))
 dist.destroy_process_group()

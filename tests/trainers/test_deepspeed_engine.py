@@ -208,7 +208,7 @@ def test_lower_precision_follows_fp32(found, kind: str) -> None:
     exact, rough = found[2]["clip:0"]["rows"], found[2][kind]["rows"]
     agree(exact, rough, 2e-2, 5e-2)
     assert all(mine[0] != theirs[0] for mine, theirs in zip(exact, rough, strict=True))
-    assert [row[2] for row in rough] == [0, 0, 0, 0]
+    assert [row[2] for row in rough] == [0] * len(exact)
 
 
 @pytest.mark.parametrize("kind", SCALING)
@@ -229,9 +229,10 @@ def test_an_overflow_while_the_scale_is_sought_is_counted_and_breaks_nothing(
 def test_an_update_that_is_left_out_is_not_averaged(
     found, places: dict[int, Path], kind: str
 ) -> None:
-    skipped = sum(row[2] for row in found[2][kind]["rows"])
+    rows = found[2][kind]["rows"]
+    skipped = sum(row[2] for row in rows)
     assert skipped > 0
-    assert tensors(places[2] / kind)["averaged"].tolist() == [4 - skipped]
+    assert tensors(places[2] / kind)["averaged"].tolist() == [len(rows) - skipped]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ROUGH if "low" in kind and ":3" not in kind])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# Seconds between two looks at whether training workers are done: many runs here take a few.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 # Here, so that a test draws the same examples whichever others run with it. No deadline: that of
 # a busy machine says nothing about the code.
@@ -20,6 +23,7 @@ settings.register_profile(
     "eagleray", deadline=None, derandomize=True, database=None, max_examples=60
 )
 settings.load_profile("eagleray")
+
 
 Samples = Mapping[str, Mapping[str, bytes]]
 

@@ -86,7 +86,7 @@ def delivered(tables: Iterator[object]) -> list[tuple[int, str, str]]:
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("fate", "times", "samples", "batches"),
-    [("dies", 20, SAMPLES, 1), ("dies", 20, SAMPLES, 4), ("hangs", 2, 4000, 1)],
+    [("dies", 5, 8000, 1), ("dies", 20, SAMPLES, 4), ("hangs", 2, 4000, 1)],
 )
 def test_readers_that_are_lost_change_nothing(tmp_path, fate, times, samples, batches):
     import ray

@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-import gc, json, os, sys
+import gc
+
+gc.disable()  # what is imported stays
+
+import json, os, sys
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -98,6 +102,7 @@ def evidence(made):
 
 # Stage 3 collects garbage each time an engine is made: not among what was imported.
 gc.freeze()
+gc.enable()
 found = {}
 for name in sys.argv[4:]:
     name, _, origin = name.partition("@")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainers.momentum import Teacher, rising
 
 SCRIPT = """
+import gc
 import sys
 from pathlib import Path
 import torch
@@ -47,6 +48,7 @@ def run(made, first, last):
         made.objective.after_step(number / 10)
     return {name: value.clone() for name, value in made.weights().items()}
 
+gc.freeze()  # stage 3 collects garbage whenever an engine is made
 found = {}
 for name, stage, parts in (("0", 0, 1), ("3", 3, 1), ("3 parts", 3, 2)):
     made = engine(stage, parts, 0)

@@ -13,12 +13,13 @@ import pytest
 from tests.fuzz.campaign import MEMORY
 from tests.fuzz.mutations import MUTATIONS, trap
 
-TARS, PROCESSES = 10_000, 2
+PROCESSES = 2
 
 
 @pytest.mark.timeout(600)
-def test_ten_thousand_damaged_tars(tmp_path: Path) -> None:
-    each = TARS // PROCESSES
+@pytest.mark.parametrize("tars", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_damaged_tars_are_read_as_far_as_they_can_be(tmp_path: Path, tars: int) -> None:
+    each = tars // PROCESSES
     running = []
     for number in range(PROCESSES):
         folder = tmp_path / str(number)
@@ -34,10 +35,10 @@ def test_ten_thousand_damaged_tars(tmp_path: Path) -> None:
         counts.update(json.loads(out))
         # Nothing but the tar itself: no trap was sprung, no name became a file.
         assert [file.name for file in (tmp_path / str(number)).iterdir()] == ["shard.tar"]
-    assert counts["tars"] == TARS
+    assert counts["tars"] == tars
     assert counts["readable"] + counts["unreadable"] == counts["samples"]
-    assert all(counts[mutation.__name__] > TARS / len(MUTATIONS) / 2 for mutation in MUTATIONS)
-    assert min(counts["untouched"], counts["unreadable"], counts["faults of shards"]) > TARS / 3
+    assert all(counts[mutation.__name__] > tars / len(MUTATIONS) / 2 for mutation in MUTATIONS)
+    assert min(counts["untouched"], counts["unreadable"], counts["faults of shards"]) > tars / 3
     assert counts["peak_megabytes"] / PROCESSES < MEMORY / 1e6
     assert not Path("/tmp/climbed.txt").exists()
 

@@ -18,6 +18,7 @@ import pytest
         ("pipelines.augment", ["ray", "deepspeed"]),
         # What the driver sends to workers, and what a recipe is checked by.
         ("trainers.worker", ["deepspeed", "transformers", "mlflow"]),
+        ("trainers.recipe, cluster.profile", ["ray", "deepspeed", "transformers", "matplotlib"]),
         ("trainers.objectives.mae, trainers.objectives.clip", ["deepspeed", "transformers"]),
         ("trainers.deepspeed_engine", ["mlflow", "transformers"]),
     ],

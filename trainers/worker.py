@@ -71,10 +71,7 @@ def work(config: dict[str, Any]) -> None:
         there = _views(objective, job, tokenizer, place)
         tables, views = read(Augmented(there, job.reader.threads)), partial(unpack, device=device)
     effort = Effort(objective, device, job.engine.precision, workers)
-    # Here, since the driver, which sends this function, needs no library of training.
-    from trainers.deepspeed_engine import DeepSpeedEngine
-
-    engine = DeepSpeedEngine(objective, recipe.optimizer, job.engine, share.local, device)
+    engine = _engine(objective, job, share, device)
     clock = _restore(engine, found) if found else Clock()
     samples = done * recipe.global_batch
     delivered = Delivered(samples) if job.ledger else None
@@ -101,6 +98,13 @@ def work(config: dict[str, Any]) -> None:
     finally:
         notice.close()
         hooks.close()
+
+
+def _engine(objective: Objective, job: Job, share: Share, device: torch.device) -> Engine:
+    # Imported here, since the driver, which sends ``work``, needs no library of training.
+    from trainers.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(objective, job.recipe.optimizer, job.engine, share.local, device)
 
 
 def _read(

@@ -33,10 +33,12 @@ def command(
 
     Example: eagleray doctor clip-emoji --profile node --out s3://bucket/runs/clip
     """
-    from cluster import doctor
     from trainers.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
+
+    from cluster import doctor  # after what is likely wrong: it imports Ray
+
     findings = list(
         doctor.examine(loaded, chosen, doctor.look_at_machine(), doctor.look_at_data(loaded))
     )

@@ -29,12 +29,11 @@ def command(
 
     Example: eagleray evaluate runs/demo --evaluation zero_shot --data 'tars/birds-*.tar'
     """
-    config = configure(evaluation, data, name, overrides or [])
-
     from trainers.checkpoint import find
     from trainers.evaluate import evaluate
     from trainers.model import load_model
 
+    config = configure(evaluation, data, name, overrides or [])
     commit = find(checkpoint)
     result = evaluate(load_model(commit), commit, config)
     if result.error is not None:

@@ -48,12 +48,14 @@ def command(
 
     Example: eagleray plan simclr-emoji --on node --gpu "NVIDIA H100 HBM3" --price 2.5
     """
-    from cluster.plan import Assumptions, predict
-    from cluster.probe import probe
     from trainers.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(on, workers)
     flops = _peak(gpu, chosen)
+
+    from cluster.plan import Assumptions, predict  # after what is likely wrong: they import Ray
+    from cluster.probe import probe
+
     say("making a few steps" if chosen.device == "cpu" else "counting what a step takes")
     found = predict(loaded, chosen, probe(loaded, chosen), Assumptions(utilisation, flops, price))
     print(json.dumps(asdict(found), indent=2)) if as_json else _show(found, chosen.device)

@@ -26,13 +26,14 @@ def command(
     """
     import yaml
 
-    from cluster import submit
     from cluster.profile import check_fit
     from trainers.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
-    chosen = profile(profile_name, workers)
+    loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
     check_fit(loaded, chosen)
+
+    from cluster import submit  # after what is likely wrong: it imports Ray
+
     text = yaml.safe_dump(chosen.model_dump(mode="json"))
     name = submit.submit(loaded, text, out, cluster, python)
     print(name)

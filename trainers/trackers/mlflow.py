@@ -32,9 +32,10 @@ _HELD = 100_000  # metrics that wait for a server to come back
 class Mlflow:
     """Logs metrics and the recipe to ``RUN/mlflow.db`` or a tracking server.
 
-    A run is one run of MLflow's, which a resumed run goes on with. MLflow cannot take back what
-    it was told: lines after the commit stay in its history, and newer ones stand beside them at
-    the same step. A server that does not answer is told of once, and training goes on.
+    A run is one run of MLflow's, which a resumed run goes on with; artifacts that a user adds to
+    it lie in ``RUN/mlflow-artifacts``, or where the server keeps them. MLflow cannot take back
+    what it was told: lines after the commit stay in its history, and newer ones stand beside them
+    at the same step. A server that does not answer is told of once, and training goes on.
     """
 
     class Config(core.Config):
@@ -63,7 +64,7 @@ class Mlflow:
         del samples
         _check_installed()
         self._run, self._config = run, config
-        self._uri = _database(run) if config.uri is None else config.uri
+        self._uri, self._artifacts = _beside(run) if config.uri is None else (config.uri, None)
         storage.refuse_secrets(self._uri)
         # The library's own patience, some minutes, would be training's.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout))
@@ -132,7 +133,7 @@ class Mlflow:
         if found is None:
             experiment = client.get_experiment_by_name(self._config.experiment)
             number = (
-                client.create_experiment(self._config.experiment)
+                client.create_experiment(self._config.experiment, self._artifacts)
                 if experiment is None
                 else experiment.experiment_id
             )
@@ -178,7 +179,8 @@ def _check_installed() -> None:
         ) from None
 
 
-def _database(run: str) -> str:
+def _beside(run: str) -> tuple[str, str | None]:
+    """URIs of the run's database and of its artifacts, beside its other files."""
     fs, path = storage.locate(storage.join(run, "mlflow.db"))
     if not storage.is_local(fs):
         raise core.ConfigError(
@@ -188,7 +190,8 @@ def _database(run: str) -> str:
     file = Path(path).resolve()
     with storage.explained(run):
         file.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{file}"
+    # MLflow's default for artifacts is the worker's folder, which is Ray's and not kept.
+    return f"sqlite:///{file}", (file.parent / "mlflow-artifacts").as_uri()
 
 
 def _recipe(run: str) -> dict[str, Any]:

@@ -64,6 +64,16 @@ def test_metrics_are_by_samples_and_the_recipe_is_the_parameters(run: Path) -> N
     assert told.data.tags["eagleray.run"] == str(run)
 
 
+def test_what_a_user_adds_lies_beside_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = run / "worker"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    tracker(run).close()
+    client_of(run).log_text(found(run).info.run_id, "seen", "note.txt")
+    assert [file.read_text() for file in (run / "mlflow-artifacts").rglob("note.txt")] == ["seen"]
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_resumed_run_goes_on_with_the_same_run_and_its_later_points_stay(run: Path) -> None:
     first = tracker(run)
     for samples in (8, 16, 24):

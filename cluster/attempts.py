@@ -12,7 +12,7 @@ from cluster.facts import Facts
 from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
 from cluster.worker_group import train_group
-from cluster.workforce import Growth, Need, demand, wait_for_workers
+from cluster.workforce import LOOK, Growth, Need, demand, next_look, wait_for_workers
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from trainers.checkpoint import commit_at, committed
@@ -48,10 +48,12 @@ def train_to_the_end(
     need = Need.of(profile, recipe.global_batch)
     job = _job(run, recipe, profile)
     reference, restarts = ray.put(reader), 0
+    every, had, asked = LOOK, 0, False
     with demand(need):
         while (before := last_commit(run)) < planned:
             ask_for_what_is_missing(run, recipe)
             workers = wait_for_workers(need, profile.wait_for_workers, say)
+            every = next_look(every, asked, had, workers)
             if before or workers != need.most:
                 many = f" with {workers} of {need.most} workers" if workers != need.most else ""
                 facts.event(before, f"went on from the commit at {before} samples{many}")
@@ -60,11 +62,13 @@ def train_to_the_end(
             now = job.model_copy(update={"skipped": read_skipped(run).steps, "leave": ask})
             config = {"job": now.model_dump(mode="json"), "reader": reference}
             failed = False
+            growth = Growth(need, workers, ask, say, every=every)
             try:
-                with Growth(need, workers, ask, say):
+                with growth:
                     train_group(config, profile, workers)
             except Exception as error:  # what it means is decided below
                 failed = _after(error, run, recipe, profile, facts, before, restarts)
+            had, asked = workers, growth.asked
             restarts = 0 if last_commit(run) > before else restarts + failed
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.profile import Profile, check_fit
 from cluster.session import object_store
+from cluster.workforce import Need, Node, fitting
 from pipelines.available import available_memory
 from pipelines.core import UserError
 from pipelines.decode import Decoder
@@ -133,14 +134,25 @@ def _version(name: str) -> str | None:
         return None
 
 
-def examine(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> Iterator[Finding]:
-    """Make every check that needs no cluster."""
+def examine(
+    recipe: Recipe, profile: Profile, machine: Machine, data: Data, here: bool = True
+) -> Iterator[Finding]:
+    """Make every check that needs no cluster.
+
+    Args:
+        recipe: What is to be learned.
+        profile: Where.
+        machine: That starts the run.
+        data: Of the recipe.
+        here: Whether the workers are on this machine, and not on a cluster that is there already.
+    """
     yield from versions(machine)
     yield fit(recipe, profile)
     yield from schedule(recipe)
-    yield devices(profile, machine)
-    yield from memory(profile, machine)
-    yield from disk(profile, machine)
+    if here:
+        yield devices(profile, machine)
+        yield from memory(profile, machine)
+        yield from disk(profile, machine)
     yield from ahead(recipe, profile)
     yield from dataset(recipe, profile, data)
 
@@ -184,15 +196,42 @@ def devices(profile: Profile, machine: Machine) -> Finding:
     if _elsewhere(profile, machine):
         text = "the profile trains on CUDA, and this machine has none; right on a cluster that has"
         return Finding("warning", "devices", text)
-    if profile.device == "cuda" and machine.gpus < profile.workers:
-        text = (
-            f"{profile.workers} workers for {machine.gpus} GPUs here; the others must be elsewhere"
-        )
-        return Finding("warning", "devices", text)
+    if machine.gpus < (wanted := _gpus(profile, profile.workers)):
+        text = f"workers{_and_readers(profile)} take {wanted:g} GPUs, {machine.gpus} are here"
+        return Finding("warning", "devices", f"{text}; the others must be elsewhere")
     if profile.device == "cpu" and profile.workers > machine.cpus:
         text = f"{profile.workers} workers share {machine.cpus} cores; fewer are not slower"
         return Finding("warning", "devices", text)
     return Finding("ok", "devices", f"{machine.cpus} cores, {machine.gpus} GPUs")
+
+
+def _gpus(profile: Profile, workers: int) -> float:
+    """GPUs of workers with one read task each, without which there is no batch."""
+    training = workers if profile.device == "cuda" else 0
+    return training + workers * profile.reader.gpus
+
+
+def _and_readers(profile: Profile) -> str:
+    return " and their readers" if profile.reader.gpus else ""
+
+
+def room(recipe: Recipe, profile: Profile, nodes: Sequence[Node]) -> Finding:
+    """Whether a cluster's nodes have room for the fewest workers, and their readers' GPUs.
+
+    Args:
+        recipe: What is to be learned.
+        profile: Where.
+        nodes: What each node has, whether it is free or not.
+    """
+    need = replace(Need.of(profile, recipe.global_batch), reading=0.0)
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    if not fitting(need, nodes):
+        text = f"no room for {need} on its {len(nodes)} nodes"
+    elif gpus < (wanted := _gpus(profile, need.least)):
+        text = f"workers{_and_readers(profile)} take {wanted:g} GPUs, {gpus:g} are there"
+    else:
+        return Finding("ok", "cluster", f"has room for {need}")
+    return Finding("warning", "cluster", f"{text}; right where an autoscaler adds nodes")
 
 
 def _elsewhere(profile: Profile, machine: Machine) -> bool:

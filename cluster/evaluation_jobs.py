@@ -19,17 +19,22 @@ from trainers.requests import Inbox, done, file_result, request_url
 
 _AWAY = 60.0  # seconds at least that the last look may be put off
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
-Status = Literal["new", "running", "succeeded", "failed"]
+_PLACED = 600.0  # seconds of waiting after which a job that failed never had a place
+Status = Literal["new", "waiting", "running", "succeeded", "failed"]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a request stands: its status, tries so far, and since when it runs."""
+    """Where a request stands: its status, tries so far, and since when it waits or runs.
+
+    ``starts`` are jobs so far; one that the cluster never had a place for was no try.
+    """
 
     samples: int
     status: Status = "new"
     tries: int = 0
     since: float = 0.0
+    starts: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,15 @@ class Action:
 def decide(standings: Sequence[Standing], limits: EvaluationJobs, now: float) -> list[Action]:
     """Decide what to do next: a pure function of where every request stands.
 
-    Oldest first, at most ``at_once`` running; a job that runs too long is
+    Oldest first, at most ``at_once`` running or waiting for a place; a job that runs too long is
     stopped, one that failed is tried again, and after ``tries`` given up.
     """
     actions = []
     running = 0
     for standing in standings:
-        if standing.status == "running":
+        if standing.status in ("running", "waiting"):
             running += 1
-            if now - standing.since > limits.timeout:
+            if standing.status == "running" and now - standing.since > limits.timeout:
                 actions.append(Action("stop", standing.samples))
     for standing in sorted(standings, key=lambda s: s.samples):
         waiting = standing.status in ("new", "failed")
@@ -180,13 +185,24 @@ class EvaluationManager:
         for fault in self._inbox.faults:
             self._tell(fault)
         for standing in list(self._standings.values()):
-            if standing.status == "running":
+            if standing.status in ("running", "waiting"):
                 try:
-                    self._put(standing, self._jobs.status(self._name(standing)))
+                    self._follow_up(standing, self._jobs.status(self._name(standing)), now)
                 except (OSError, RuntimeError) as error:  # it may answer again before time is up
                     self._note(error)
         for action in decide(list(self._standings.values()), self._limits, now):
             self._act(action, now)
+
+    def _follow_up(self, standing: Standing, status: Status, now: float) -> None:
+        waited = now - standing.since
+        if standing.status == "waiting" and status == "running":
+            standing = replace(standing, since=now)
+        elif standing.status == "waiting" and status == "failed" and waited > _PLACED:
+            standing = replace(standing, tries=standing.tries - 1)
+        elif status == "waiting" and waited > self._limits.timeout:
+            cpus, gpus = self._limits.cpus, self._limits.gpus
+            self._tell(f"no room on the cluster for a job of {cpus:g} CPUs, {gpus:g} GPUs")
+        self._put(standing, status)
 
     def _act(self, action: Action, now: float) -> None:
         standing = self._standings[action.samples]
@@ -198,15 +214,21 @@ class EvaluationManager:
             self._give_up(request, standing)
             self._put(standing, "succeeded")
         else:
-            begun = replace(standing, status="running", tries=standing.tries + 1, since=now)
+            begun = replace(
+                standing,
+                status="running",
+                tries=standing.tries + 1,
+                since=now,
+                starts=standing.starts + 1,
+            )
             self._begin(begun, request)
 
     def _begin(self, begun: Standing, request: EvaluationRequest) -> None:
         beginning = self._beginning(request)
-        name = f"{beginning}{self._tag}-{begun.tries}"
+        name = f"{beginning}{self._tag}-{begun.starts}"
         earlier = begun.samples in (self._earlier or ())
         try:
-            if earlier and begun.tries == 1:  # an earlier start of the run may have left it running
+            if earlier and begun.starts == 1:  # an earlier start of the run may have left it
                 name = self._jobs.running(beginning) or name
             self._jobs.start(name, self._command(request))
         except (OSError, RuntimeError):

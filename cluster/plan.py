@@ -152,6 +152,7 @@ class Measured:
         flops: Operations a sample, forward and backward.
         kept: Bytes of activations that a sample takes on the device of the profile, where that
             is not this machine's; 0 where it is, and trials tell.
+        whole: Those of them that a step in parts holds of all its samples, and not of one part.
     """
 
     trials: tuple[Trial, ...]
@@ -163,6 +164,7 @@ class Measured:
     decode_seconds: float
     flops: float
     kept: float = 0.0
+    whole: float = 0.0
 
     def seconds(self, batch: int) -> float:
         """Seconds of a step, on the line through the trials."""
@@ -242,7 +244,8 @@ def memory(
         found["process"] = CONTEXT
         low = 0 if engine.precision == "fp32" else 2  # autocast keeps what it has cast
         part = -(-local // engine.accumulate)
-        found["activations"] = round(part * measured.kept) + low * measured.sizes.trained
+        kept = local * measured.whole + part * (measured.kept - measured.whole)
+        found["activations"] = round(kept) + low * measured.sizes.trained
     on_device = sum(count for name, count in found.items() if name not in ("host", "disk"))
     return found | {"total": on_device}
 

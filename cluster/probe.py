@@ -35,7 +35,7 @@ from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.core.engine import EngineConfig
 from trainers.flops import flops_per_sample
 from trainers.held import HeldFolder
-from trainers.kept import kept_per_sample
+from trainers.kept import kept_per_sample, whole_per_sample
 from trainers.model import build_objective
 from trainers.recipe import Recipe
 
@@ -135,7 +135,10 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         views = partial(unpack, device=device) if there else builder
         few = views(tables[0].slice(0, _FEW))
         flops, sizes = flops_per_sample(objective, few), sizes_of(objective, recipe.optimizer)
-        kept = 0.0 if setting.here else kept_per_sample(objective, few, setting.engine)
+        kept = whole = 0.0
+        if not setting.here:
+            kept = kept_per_sample(objective, few, setting.engine)
+            whole = whole_per_sample(objective, few, setting.engine)
         trials: tuple[Trial, ...] = ()
         if setting.here:
             parts, local = setting.engine.accumulate, setting.local
@@ -154,6 +157,7 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         decode_seconds=decoding,
         flops=flops * recipe.repeats,
         kept=kept * recipe.repeats,
+        whole=min(kept, whole) * recipe.repeats,
     )
 
 

@@ -17,6 +17,7 @@ from pipelines.core import UserError
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
 _PREAMBLE = "Running entrypoint for job"
 _ENDED = {JobStatus.SUCCEEDED: "succeeded", JobStatus.FAILED: "failed", JobStatus.STOPPED: "failed"}
+_TOLD = _ENDED | {JobStatus.PENDING: "waiting"}
 
 
 def client(address: str) -> JobSubmissionClient:
@@ -79,7 +80,7 @@ class RayJobs:
 
     def status(self, name: str) -> Status:
         """Where it stands."""
-        found: Any = _ENDED.get(self._client.get_job_status(name), "running")
+        found: Any = _TOLD.get(self._client.get_job_status(name), "running")
         status: Status = found
         return status
 

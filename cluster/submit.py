@@ -17,11 +17,13 @@ import cluster
 import pipelines
 import trainers
 from cluster.ray_jobs import client
+from cluster.session import one_line
 from pipelines.core import UserError
 from pipelines.shards import storage
 from trainers.recipe import Recipe
 
 _PROJECT = "eagleray"
+_PAUSE, _AWAY = 2.0, 600.0  # seconds between two looks, and without an answer at most
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
@@ -86,19 +88,32 @@ def follow(name: str, address: str, say: Callable[[str], None]) -> None:
     """Repeat a job's log until it ends.
 
     Raises:
-        UserError: It failed; with the last line of its log.
+        UserError: It failed, with the last line of its log; or the cluster stopped answering.
     """
     jobs = client(address)
-    shown = 0
+    shown, heard, away = 0, time.monotonic(), False
     while True:
-        status = jobs.get_job_status(name)
-        lines = jobs.get_job_logs(name).splitlines()
+        try:
+            status = jobs.get_job_status(name)
+            lines = jobs.get_job_logs(name).splitlines()
+        except (OSError, RuntimeError) as error:  # a network that fails ends no job
+            if time.monotonic() - heard > _AWAY:
+                raise UserError(
+                    f"the cluster at {address} has not answered for {_AWAY:g} s; the job {name} "
+                    f"may be going on ({one_line(error)})"
+                ) from None
+            if not away:
+                say(f"the cluster does not answer; asking on ({one_line(error)})")
+            away = True
+            time.sleep(_PAUSE)
+            continue
+        heard, away = time.monotonic(), False
         for line in lines[shown:]:
             say(line)
         shown = len(lines)
         if status in _ENDED:
             break
-        time.sleep(2.0)
+        time.sleep(_PAUSE)
     if status is not JobStatus.SUCCEEDED:
         raise UserError(f"job {name} {status.value.lower()}; {_last(lines)}")
 

@@ -20,7 +20,8 @@ from pipelines.shards import storage
 Node = Mapping[str, float]
 """Resources of a node by name, such as ``{"CPU": 8.0, "GPU": 1.0}``."""
 
-_LOOK = 5.0  # seconds between two looks at the cluster
+LOOK = 5.0  # seconds between two looks at the cluster
+_SELDOM = 3600.0  # the same, at most, where runs left for room that was not there
 _SURE = 2  # looks in a row that must find room before a run is interrupted for it
 _FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
 _SLACK = 1e-6
@@ -49,6 +50,10 @@ class Need:
     def varies(self) -> bool:
         """Whether an attempt may have fewer workers than the most."""
         return self.least < self.most
+
+    def __str__(self) -> str:
+        workers = f"{self.least} to {self.most}" if self.varies else f"{self.most}"
+        return f"{workers} workers of {_text(self.worker)}"
 
     @classmethod
     def of(cls, profile: Profile, batch: int) -> Need:
@@ -168,7 +173,7 @@ def wait_for_workers(
         if waited > patience:
             raise _no_room(need, patience)
         if not told and waited > _FREE:
-            say(f"waiting for room for {_told(need)}")
+            say(f"waiting for room for {need}")
             told = True
         time.sleep(1.0)
 
@@ -179,7 +184,7 @@ def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> No
     try:
         if group.wait(min(_FREE, patience)):
             return
-        say(f"waiting for room for {_told(need)}")
+        say(f"waiting for room for {need}")
         if not group.wait(max(0.0, patience - _FREE)):
             raise _no_room(need, patience)
     finally:
@@ -187,7 +192,7 @@ def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> No
 
 
 def _no_room(need: Need, patience: float) -> UserError:
-    return UserError(f"no room for {_told(need)} in {patience:g} s; add nodes, or {_LESS}")
+    return UserError(f"no room for {need} in {patience:g} s; add nodes, or {_LESS}")
 
 
 def check_room(need: Need, nodes: Sequence[Node]) -> None:
@@ -199,14 +204,9 @@ def check_room(need: Need, nodes: Sequence[Node]) -> None:
     if not fitting(replace(need, reading=0.0), nodes):
         has = "; ".join(_text({name: n.get(name, 0.0) for name in need.worker}) for n in nodes)
         raise UserError(
-            f"no room for {_told(need)} on this machine, which has {has}; {_LESS}, "
+            f"no room for {need} on this machine, which has {has}; {_LESS}, "
             "or give a --cluster that has them"
         )
-
-
-def _told(need: Need) -> str:
-    workers = f"{need.least} to {need.most}" if need.varies else f"{need.most}"
-    return f"{workers} workers of {_text(need.worker)}"
 
 
 def _text(node: Node) -> str:
@@ -223,6 +223,9 @@ class Growth:
         say: Tells the user a line.
         look: Looks at the cluster.
         every: Seconds between two looks.
+
+    Attributes:
+        asked: Whether it asked them.
     """
 
     def __init__(
@@ -232,10 +235,11 @@ class Growth:
         url: str,
         say: Callable[[str], None],
         look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes,
-        every: float = _LOOK,
+        every: float = LOOK,
     ):
         self._need, self._workers, self._url = need, workers, url
         self._say, self._look, self._every = say, look, every
+        self.asked = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="growth", daemon=True)
 
@@ -262,16 +266,35 @@ class Growth:
                 seen = 0
                 continue
             seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
-            if seen >= _SURE and self._asked():
+            if seen >= _SURE and self._ask():
                 return
 
-    def _asked(self) -> bool:
+    def _ask(self) -> bool:
         try:
             storage.write_text(self._url, f'{{"workers": {self._workers}}}')
         except StorageError as error:
             self._say(f"could not ask for more workers, and will again: {error}")
             return False
+        self.asked = True
         return True
+
+
+def next_look(every: float, asked: bool, before: int, now: int) -> float:
+    """Seconds between looks for room in the next attempt.
+
+    Readers that wait have given their share back, so that what is free may look like more than
+    there is for a larger run. One that left and is no larger now looks less often, so that it
+    does not leave and come back without end.
+
+    Args:
+        every: The same of the last attempt.
+        asked: Whether its workers were asked to leave for room.
+        before: How many they were.
+        now: How many the next attempt has.
+    """
+    if not asked:
+        return every
+    return LOOK if now > before else min(_SELDOM, 4 * every)
 
 
 def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -20,17 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
 from pipelines.core import Config, StorageError
 from pipelines.shards import storage
 from trainers.core.collective import gather_objects, world
 from trainers.core.engine import Engine
 from trainers.staging import Folder, staging, sweep
+from trainers.tensor_file import write_tensors
 
 MANIFEST, STATE, MODEL, ENGINE = "manifest.json", "state.json", "model.safetensors", "engine"
 Files = Mapping[str, Mapping[str, str | int]]
 """SHA-256 and size of files by name."""
+_log = logging.getLogger(__name__)
 _FULL = 1 << 24  # bytes free below which a failed write means a full disk
 _NAME = re.compile(r"\d{12}")
 _FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
@@ -54,6 +56,7 @@ class State(Config):
         zero_stage: ZeRO stage it was written under.
         recipe: Digest of the recipe.
         data: Digest of the data set.
+        unreadable: Samples that could not be read so far, each as often as it came.
     """
 
     samples: int
@@ -63,6 +66,7 @@ class State(Config):
     zero_stage: int
     recipe: str
     data: str
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,10 @@ def discard_abandoned(run: str) -> None:
     """
     sweep(run)
     root = storage.join(run, "checkpoints")
+    try:
+        storage.remove_unfinished(root)
+    except StorageError as error:  # whoever may write need not be allowed to list uploads
+        _log.warning("parts of uploads that were never completed may be left: %s", error)
     complete = {name_of(samples) for samples in committed(run)}
     for name in storage.names(root):
         if _NAME.fullmatch(name) and name not in complete:
@@ -310,7 +318,7 @@ def _write_part(folder: Path, engine: Engine, state: State, texts: Mapping[str, 
     _save_engine(engine, folder / ENGINE)
     if world()[0] == 0:
         whole = {name: value.contiguous().cpu() for name, value in weights.items()}
-        save_file(whole, folder / MODEL)
+        write_tensors(whole, folder / MODEL)
         for file, text in {STATE: state.model_dump_json(indent=1), **texts}.items():
             (folder / file).write_text(text, encoding="utf-8")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -25,7 +25,6 @@ from deepspeed.utils import (
     safe_set_local_optimizer_state,
 )
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines.core import StorageError
@@ -33,6 +32,7 @@ from trainers.ema import Averages, shard_of
 from trainers.loss_scale import LossScale
 from trainers.optimizers import ADAM, prepare, updates
 from trainers.swapped import by_group, in_memory, part, swaps, whole
+from trainers.tensor_file import write_tensors
 
 FILE = 512 << 20  # bytes from which on a file is written: so much is held beside the state itself
 _STEP, _AVERAGED, _SCALE = "step", "averaged", "loss_scale"
@@ -74,10 +74,10 @@ def save_state(trained: Trained, rank: int, workers: int, folder: Path) -> None:
         if place % workers == rank:
             held[name] = value.detach().to("cpu", copy=True).contiguous()
         if sum(tensor.nbytes for tensor in held.values()) >= FILE:
-            save_file(held, next(files))
+            write_tensors(held, next(files))
             held = {}
     if held:
-        save_file(held, next(files))
+        write_tensors(held, next(files))
 
 
 def _more() -> Iterator[str]:

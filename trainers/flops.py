@@ -7,10 +7,11 @@ import logging
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from pipelines.core.batch import Batch
 from trainers.core.collective import gather_objects
@@ -45,10 +46,30 @@ def _count(objective: Objective, batch: Batch) -> float:
     with (
         _same_randomness(few.samples.device),
         sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
     ):
         objective(few).loss.backward()
     return float(counter.get_total_flops()) / len(few)
+
+
+_one_group: Any = conv_backward_flop  # wrapped, so that it has other arguments than it says
+
+
+def _convolution_back(*shapes: Any, out_shape: Any) -> int:
+    """Operations of a convolution's backward pass, by the library's formula for one group.
+
+    It counts the gradient of weights of several groups, as of depthwise convolutions, as if every
+    output channel saw every input channel.
+    """
+    *before, groups, wanted = shapes
+    inputs, weights = (
+        _one_group(*before, groups, mask, out_val=out_shape)
+        for mask in ([wanted[0], False, False], [False, wanted[1], False])
+    )
+    return int(inputs + weights // groups)
+
+
+_FORMULAS = {torch.ops.aten.convolution_backward: _convolution_back}
 
 
 def _same_randomness(device: torch.device) -> AbstractContextManager[None]:

@@ -129,7 +129,12 @@ class RunHooks:
         return self._leaving.agreed()
 
     def commit(
-        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+        self,
+        samples: int,
+        clock: Clock,
+        faults: list[dict[str, Any]],
+        unreadable: int,
+        judged: bool,
     ) -> float:
         """Take a commit down; writing it to the run, and what follows from it, goes on behind.
 
@@ -145,6 +150,7 @@ class RunHooks:
             zero_stage=job.engine.zero_stage,
             recipe=recipe.digest,
             data=self._reader.source.digest,
+            unreadable=unreadable,
         )
         for tracker in self._trackers:
             tracker.flush()

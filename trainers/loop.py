@@ -31,7 +31,7 @@ class Plan:
         quarantine_limit: Share of unreadable samples at which the run stops.
         epoch: Samples of an epoch.
         skipped: Steps that make no update: their batches broke an earlier attempt.
-        unreadable: Samples that earlier attempts could not read.
+        unreadable: Samples that could not be read before step ``done``.
     """
 
     global_batch: int
@@ -56,9 +56,18 @@ class Hooks(Protocol):
         ...
 
     def commit(
-        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+        self,
+        samples: int,
+        clock: Clock,
+        faults: list[dict[str, Any]],
+        unreadable: int,
+        judged: bool,
     ) -> float:
-        """Make a checkpoint, evaluated or not; returns the seconds of waiting for the last one."""
+        """Make a checkpoint, evaluated or not; returns the seconds of waiting for the last one.
+
+        ``faults`` are this worker's unreadable samples, each once; ``unreadable`` counts those of
+        all workers and of the whole run, as often as they came.
+        """
         ...
 
     def look(self, step: int, batch: Batch) -> dict[str, float]:
@@ -127,7 +136,7 @@ def train(
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
         if due or leaves:
-            _commit(meter, hooks, samples, due)
+            _commit(meter, hooks, plan, samples, due)
         if leaves:
             break
     return meter.now()
@@ -148,10 +157,11 @@ def _check_unreadable(meter: Meter, hooks: Hooks, plan: Plan, step: int) -> None
     )
 
 
-def _commit(meter: Meter, hooks: Hooks, samples: int, due: bool) -> None:
+def _commit(meter: Meter, hooks: Hooks, plan: Plan, samples: int, due: bool) -> None:
     if not meter.empty:
         meter.check()  # nothing that is not finite is committed
     now = meter.now()
+    unreadable = plan.unreadable + sum(gather_objects(meter.found))
     started = time.perf_counter()
-    waited = hooks.commit(samples, now, meter.faults, due)
+    waited = hooks.commit(samples, now, meter.faults, unreadable, due)
     meter.paused(time.perf_counter() - started, waited)

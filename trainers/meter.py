@@ -69,6 +69,7 @@ class Meter:
 
     Attributes:
         unreadable: Samples that could not be read, over all workers, as of the last line.
+        found: Those of this worker, until now.
     """
 
     def __init__(self, engine: Engine, clock: Clock, batch: int, epoch: int):
@@ -77,7 +78,7 @@ class Meter:
         self._earlier = clock.train
         self._began: float | None = None
         self._faults: dict[tuple[str, str], dict[str, Any]] = {}
-        self._found = 0
+        self.found = 0
         self.unreadable = 0
         self._begin_interval()
 
@@ -105,7 +106,7 @@ class Meter:
             marked = [text for text in table["fault"].to_pylist() if text]
             for fault in (fault for text in marked for fault in json.loads(text)):
                 self._faults[fault["shard"], fault["key"]] = fault
-                self._found += 1
+                self.found += 1
         return table
 
     @property
@@ -177,7 +178,7 @@ class Meter:
         sums = {"wait": self._wait, **phases, "commit": self._commit}
         spent = {f"seconds_{name}": sum_ / len(self._outputs) for name, sum_ in sums.items()}
         spent["memory_bytes"] = peak_memory(self._engine.device)
-        values = torch.tensor([*spent.values(), self._found], dtype=torch.float64)
+        values = torch.tensor([*spent.values(), self.found], dtype=torch.float64)
         *means, found = self._engine.mean(values).tolist()
         self.unreadable = round(found * self._engine.world_size)
         return dict(zip(spent, means, strict=True))

@@ -18,7 +18,6 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share
 from pipelines.shards import storage
-from pipelines.shards.quarantine import read_quarantine
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.checkpoint import Commit, discard_abandoned, latest
@@ -26,7 +25,7 @@ from trainers.core.engine import Engine
 from trainers.core.objective import Objective
 from trainers.delivered import Delivered
 from trainers.flops import Effort
-from trainers.hooks import RunHooks, quarantine_url
+from trainers.hooks import RunHooks
 from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.loop import Plan, train
@@ -88,7 +87,7 @@ def work(config: dict[str, Any]) -> None:
         recipe.data.quarantine_limit,
         reader.order.size,
         frozenset(job.skipped),
-        len(read_quarantine(quarantine_url(job.run))) if found else 0,
+        found.state().unreadable if found else 0,
     )
     try:
         train(

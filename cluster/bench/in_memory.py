@@ -30,7 +30,6 @@ from trainers.hooks import RunHooks
 from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.loop import Plan, train
-from trainers.meter import Clock
 from trainers.model import build_objective
 from trainers.optimizers import build_optimizer
 from trainers.watchdog import watched
@@ -129,11 +128,8 @@ def _settle(device: torch.device) -> None:
 class _Uncommitted(RunHooks):
     """What a run does beside learning but its commits, which are Ray Train's to report."""
 
-    def commit(
-        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
-    ) -> float:
+    def commit(self, *_: object, **__: object) -> float:
         """Commit nothing: a run's last commit is after the clock has stopped."""
-        del samples, clock, faults, judged
         return 0.0
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,11 @@ def ours(stepping: Stepping, found: list[dict[str, float]]) -> float:
 
 def _told(lines: list[dict[str, float]], facts: dict[str, Any]) -> dict[str, float]:
     """What else the lines of metrics after the first tell, and what a run's summary does."""
-    clocked, last = lines[1:], lines[-1]
-    spent = {name: sum(line[f"seconds_{name}"] for line in clocked) for name in ("wait", *PHASES)}
+    last = lines[-1]
+    spent = dict.fromkeys(("wait", *PHASES), 0.0)
+    for before, line in pairwise(lines):  # a line has the mean of its steps, and the last has few
+        for name in spent:
+            spent[name] += (line["step"] - before["step"]) * line[f"seconds_{name}"]
     return {
         "warm_seconds": lines[0]["seconds"],
         "data_wait_share": spent["wait"] / sum(spent.values()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -39,9 +40,9 @@ def command(
 
     from cluster import doctor  # after what is likely wrong: it imports Ray
 
-    findings = list(
-        doctor.examine(loaded, chosen, doctor.look_at_machine(), doctor.look_at_data(loaded))
-    )
+    here = cluster is None and "RAY_ADDRESS" not in os.environ
+    machine, data = doctor.look_at_machine(), doctor.look_at_data(loaded)
+    findings = list(doctor.examine(loaded, chosen, machine, data, here))
     findings += doctor.evaluations(loaded, doctor.look_at_evaluations(loaded))
     if out is not None:
         findings += doctor.writable(out)
@@ -49,8 +50,10 @@ def command(
         import time
 
         from cluster.session import connect
+        from cluster.workforce import cluster_nodes
 
         with connect(chosen, cluster):
+            findings.append(doctor.room(loaded, chosen, cluster_nodes()[0]))
             findings.append(doctor.skew(doctor.clocks(), time.time))
     findings = [replace(finding, text=redact(finding.text)) for finding in findings]
     if as_json:

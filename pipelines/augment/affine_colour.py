@@ -27,7 +27,7 @@ class AffineColour:
 
         Attributes:
             zoom: Largest magnification either way, as a logarithm.
-            aspect: Largest stretch of width against height, as a logarithm.
+            aspect: Largest stretch of width, and as much the other way of height, as a logarithm.
             angle: Largest rotation, in degrees.
             shear: Largest shear.
             shift: Largest shift, in half widths.

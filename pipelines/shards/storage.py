@@ -199,6 +199,18 @@ def remove_folder(url: str) -> None:
             return
 
 
+def remove_unfinished(url: str) -> None:
+    """Remove what uploads into a folder left whose process was killed; only S3 keeps any of it.
+
+    Raises:
+        StorageError: The store refuses.
+    """
+    fs, path = locate(url)
+    if is_s3(fs):
+        with explained(url):
+            storage_s3.abort_uploads(fs, path)
+
+
 def write_atomic(url: str, data: bytes) -> None:
     """Write a file so that a reader sees all of it or none of it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,31 @@ def remove_all(fs: Any, folder: str) -> None:
         return dict(retried(lambda: call(fs, "call_s3", "delete_object", **query)))
 
     _all(remove, keys)
+
+
+def abort_uploads(fs: Any, folder: str) -> None:
+    """Remove the parts of uploads below a folder that were never completed.
+
+    No listing of objects shows them, and they are paid for until someone does.
+    """
+    bucket, key, _ = fs.split_path(folder)
+    query: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+    found: list[dict[str, Any]] = []
+    while True:
+        page = retried(lambda: call(fs, "call_s3", "list_multipart_uploads", **query))
+        found += page.get("Uploads", [])
+        if not page.get("IsTruncated"):
+            break
+        query["KeyMarker"] = page["NextKeyMarker"]
+        query["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    def abort(upload: dict[str, Any]) -> dict[str, Any]:
+        place = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        with contextlib.suppress(FileNotFoundError):  # it came to its end meanwhile
+            retried(lambda: call(fs, "call_s3", "abort_multipart_upload", **place))
+        return place
+
+    _all(abort, found)
 
 
 def _pages(fs: Any, **query: Any) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cluster import attempts
 from cluster.attempts import train_to_the_end
 from cluster.profile import Profile
 from cluster.skipped import read_skipped
+from cluster.workforce import LOOK
 from pipelines.core import StorageError
 from tests.trainers.conftest import small_recipe
 from trainers.meter import NotFinite
@@ -47,9 +48,14 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Run attempts that end as told, without a cluster."""
 
     def run(
-        *script: Attempt, workers: int = 2
+        *script: Attempt,
+        workers: int | Sequence[int] = 2,
+        grows: bool = False,
+        looks: list[float] | None = None,
     ) -> tuple[Notes, list[dict[str, Any]], BaseException | None]:
         left, committed, jobs, notes = list(script), [0], [], Notes()
+        counts = iter([workers] * 100 if isinstance(workers, int) else workers)
+        looks = [] if looks is None else looks
 
         def fit(config: dict[str, Any], profile: Profile, count: int) -> None:
             jobs.append(config["job"] | {"workers": count})
@@ -58,14 +64,20 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             if error is not None:
                 raise error
 
+        class Growing(nullcontext[None]):
+            def __init__(self, *_: object, every: float) -> None:
+                super().__init__()
+                self.asked = grows
+                looks.append(every)
+
         @contextmanager
         def nothing(*_: object) -> Iterator[None]:
             yield
 
         monkeypatch.setattr(attempts, "train_group", fit)
-        monkeypatch.setattr(attempts, "Growth", nothing)
+        monkeypatch.setattr(attempts, "Growth", Growing)
         monkeypatch.setattr(attempts, "demand", nothing)
-        monkeypatch.setattr(attempts, "wait_for_workers", lambda *_: workers)
+        monkeypatch.setattr(attempts, "wait_for_workers", lambda *_: next(counts))
         monkeypatch.setattr(attempts, "last_commit", lambda _: committed[0])
         monkeypatch.setattr(ray, "put", lambda thing: thing)
         raised = None
@@ -174,3 +186,12 @@ def test_fewer_workers_are_told_of_and_look_for_a_call_to_leave(play: Play, tmp_
     assert notes.events == [(0, "went on from the commit at 0 samples with 1 of 2 workers")]
     assert jobs[0]["workers"] == 1
     assert jobs[0]["leave"] == f"{tmp_path}/leave.json"
+
+
+def test_a_run_that_left_for_room_that_was_not_there_looks_less_often(play: Play) -> None:
+    looks: list[float] = []
+    script = [(1, None), (2, None), (3, None), (STEPS, None)]
+    _, jobs, raised = play(*script, workers=(1, 1, 1, 2), grows=True, looks=looks)
+    assert raised is None
+    assert [job["workers"] for job in jobs] == [1, 1, 1, 2]
+    assert looks == [LOOK, 4 * LOOK, 16 * LOOK, LOOK]

@@ -23,6 +23,7 @@ from cluster.doctor import (
     look_at_evaluations,
     look_at_machine,
     memory,
+    room,
     schedule,
     skew,
     versions,
@@ -32,6 +33,7 @@ from cluster.profile import Profile
 from tests.trainers.conftest import small_recipe
 
 GIB = 1 << 30
+ON_GPUS = {"augment": "readers", "reader": {"gpus": 0.5}}
 NEEDS = ("ray[data]>=2.60,<2.61", "numpy>=2.0")
 
 
@@ -93,6 +95,10 @@ def test_a_warm_up_longer_than_the_run(warmup: int, levels: list[str]) -> None:
         ({"workers": 2, "device": "cuda"}, {"gpus": 0}, "warning"),
         ({"workers": 2, "device": "cuda"}, {"gpus": 1}, "warning"),
         ({"workers": 2, "device": "cuda"}, {"gpus": 2}, "ok"),
+        ({"workers": 2, "device": "cuda", **ON_GPUS}, {"gpus": 2}, "warning"),
+        ({"workers": 2, "device": "cuda", **ON_GPUS}, {"gpus": 3}, "ok"),
+        ({"workers": 2, **ON_GPUS}, {"gpus": 0}, "warning"),
+        ({"workers": 2, **ON_GPUS}, {"gpus": 1}, "ok"),
     ],
 )
 def test_devices(asked: dict[str, object], here: dict[str, object], level: str) -> None:
@@ -249,6 +255,40 @@ def test_a_cluster_on_this_machine_has_this_clock(ray_cluster: object) -> None:
     assert skew(clocks(), time.time) == Finding(
         "ok", "clocks", "the cluster's clock agrees with this machine's"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "level", "text"),
+    [
+        ({"workers": 2}, [{"CPU": 1.0}, {"CPU": 1.0}], "ok", "has room for 2 workers of 1 CPU"),
+        (
+            {"workers": 2},
+            [{"CPU": 1.5}],
+            "warning",
+            "no room for 2 workers of 1 CPU on its 1 ",
+        ),
+        ({"workers": 4, "min_workers": 1}, [{"CPU": 2.0}], "ok", "room for 1 to 4 workers"),
+        ({"device": "cuda"}, [{"CPU": 8.0, "GPU": 1.0}], "ok", "1 workers of 1 CPU, 1 GPU"),
+        ({"device": "cuda", **ON_GPUS}, [{"CPU": 8.0, "GPU": 1.0}], "warning", "take 1.5 GPUs, 1"),
+        ({"device": "cuda", **ON_GPUS}, [{"CPU": 8.0, "GPU": 2.0}], "ok", "has room"),
+    ],
+)
+def test_room_on_a_cluster(
+    asked: dict[str, object], nodes: list[dict[str, float]], level: str, text: str
+) -> None:
+    found = room(small_recipe(), profile(**asked), nodes)
+    assert (found.level, found.check) == (level, "cluster")
+    assert text in found.text
+
+
+def test_a_run_elsewhere_asks_nothing_of_this_machine() -> None:
+    poor = machine(cpus=1, shared=GIB // 4, memory=GIB // 4)
+    offload = {"optimizer": "nvme", "folder": "/none"}
+    asked = profile(workers=2, engine={"zero_stage": 3, "offload": offload})
+    data = look_at_data(small_recipe())
+    found = {finding.check for finding in examine(small_recipe(), asked, poor, data, here=False)}
+    assert found.isdisjoint({"devices", "memory", "shared memory", "disk"})
+    assert "batch" in found
 
 
 def test_this_machine_can_run_the_tests() -> None:

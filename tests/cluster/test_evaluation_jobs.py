@@ -26,6 +26,7 @@ LIMITS = EvaluationJobs(at_once=1, tries=2, timeout=100.0)
         ([Standing(128), Standing(64)], [Action("start", 64)]),
         ([Standing(64, "running", 1, 50.0), Standing(128)], []),
         ([Standing(64, "running", 1, -50.0)], [Action("stop", 64)]),
+        ([Standing(64, "waiting", 1, -50.0), Standing(128)], []),
         ([Standing(64, "failed", 1)], [Action("start", 64)]),
         ([Standing(64, "failed", 2)], [Action("give up", 64)]),
         ([Standing(64, "failed", 2), Standing(128)], [Action("give up", 64), Action("start", 128)]),
@@ -151,6 +152,37 @@ def test_a_hanging_job_is_stopped_and_reported(tmp_path: Path) -> None:
         manager.step(now)
     assert len(jobs.stopped) == LIMITS.tries
     assert manager.open == 0
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_a_job_that_waits_for_a_place_runs_once_there_is_one(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    jobs.fate = "waiting"
+    for now in range(0, 10_000, 50):
+        manager.step(float(now))
+    assert manager.faults == ["evaluations: no room on the cluster for a job of 0 CPUs, 0 GPUs"]
+    jobs.fate = "running"
+    for now in range(10_000, 10_090, 10):
+        manager.step(float(now))
+    assert (len(jobs.started), jobs.stopped) == (1, [])
+    jobs.fate = "succeeded"
+    manager.step(10_095.0)
+    assert manager.open == 0
+    assert filed(str(tmp_path), 64) == []
+
+
+def test_a_job_that_never_had_a_place_was_no_try(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    for start in range(5):
+        jobs.fate = "waiting"
+        manager.step(1000.0 * start)
+        manager.step(1000.0 * start + 1)
+        jobs.fate = "failed"  # as Ray's jobs do when they were not placed in 900 s
+        manager.step(1000.0 * start + 901)
+    assert len(set(jobs.started)) == len(jobs.started) == 6
+    assert filed(str(tmp_path), 64) == []
+    for later in range(6):  # a job that fails before it runs was tried
+        manager.step(6000.0 + later)
     assert filed(str(tmp_path), 64)[0].status == "failed"
 
 

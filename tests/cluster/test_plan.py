@@ -239,6 +239,13 @@ def test_one_part_of_a_batch_is_kept_at_a_time() -> None:
     assert found["activations"] == 40 * MILLION
 
 
+def test_what_is_compared_and_views_are_kept_of_the_whole_batch() -> None:
+    profile = Profile(workers=2, device="cuda", engine=EngineConfig(accumulate=4))
+    told = measured(trials=(), kept=5e6, whole=1e6)
+    found = memory(small_recipe(global_batch=64), profile, told)
+    assert found["activations"] == (32 + 8 * 4) * MILLION
+
+
 def test_workers_and_readers_share_the_cores_of_a_cpu() -> None:
     recipe = small_recipe(global_batch=32)
     found = speed(recipe, Profile(workers=2), measured(), A100)

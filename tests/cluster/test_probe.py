@@ -169,4 +169,4 @@ def test_for_another_device_operations_and_activations_are_counted_and_no_step_i
     tables, *_ = decoded(setting_of(recipe, 16))
     batch = builder_of(recipe, objective, None)(tables[0])
     assert found.kept == pytest.approx(kept_per_sample(objective, batch, engine), rel=0.01)
-    assert found.kept > 16 * 16 * 3 * 4
+    assert found.kept > found.whole >= 16 * 16 * 3 * 4

@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from ray.job_submission import JobStatus
 
-from cluster.submit import pack, submit
+from cluster.submit import follow, pack, submit
 from pipelines.core import UserError
 from tests.trainers.conftest import small_recipe
 
@@ -73,3 +74,51 @@ def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(UserError, match=r"no Ray job server at http://127\.0\.0\.1:1") as caught:
         submit(small_recipe(), "", "/tmp/x", "http://127.0.0.1:1")
     assert "\n" not in str(caught.value)
+
+
+class Answers:
+    """A job server that answers, or raises, as told."""
+
+    def __init__(self, *told: JobStatus | Exception) -> None:
+        self.told = list(told)
+
+    def get_job_status(self, name: str) -> JobStatus:
+        found = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def get_job_logs(self, name: str) -> str:
+        return "one\ntwo\n"
+
+
+def following(monkeypatch: pytest.MonkeyPatch, *told: JobStatus | Exception) -> list[str]:
+    """What is said of a job, on a clock that only pauses move."""
+    now, said = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("cluster.submit.client", lambda address: Answers(*told))
+    monkeypatch.setattr("cluster.submit.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cluster.submit.time.sleep", sleep)
+    follow("job", "http://head:8265", said.append)
+    return said
+
+
+def test_a_network_that_fails_for_a_while_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [ConnectionError("reset"), ConnectionError("reset"), RuntimeError("502")]
+    running, ended = JobStatus.RUNNING, JobStatus.SUCCEEDED
+    said = following(monkeypatch, running, *faults, running, faults[0], ended)
+    lost = "the cluster does not answer; asking on (reset)"
+    assert said == ["one", "two", lost, lost]
+
+
+def test_a_cluster_that_stays_away_is_told_and_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"not answered for 600 s; the job job may be going on"):
+        following(monkeypatch, JobStatus.RUNNING, ConnectionError("reset"))
+
+
+def test_a_job_that_failed_says_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="job job failed; two"):
+        following(monkeypatch, JobStatus.FAILED)

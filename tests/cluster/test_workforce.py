@@ -14,6 +14,7 @@ from cluster import workforce
 from cluster.profile import Profile
 from cluster.session import Session
 from cluster.workforce import (
+    LOOK,
     Growth,
     Need,
     Node,
@@ -22,6 +23,7 @@ from cluster.workforce import (
     demand,
     fitting,
     grows,
+    next_look,
     wait_for_workers,
 )
 from pipelines.core import ConfigError, OutageError, UserError, validate
@@ -189,12 +191,31 @@ def test_growth_asks_the_workers_to_leave_and_cleans_up(tmp_path: Path) -> None:
     url = tmp_path / "leave.json"
     url.write_text("left over")
     room: tuple[list[Node], list[Node]] = ([{"CPU": 3.0}], [{"CPU": 1.5}])
-    with Growth(need(), 1, str(url), print, lambda: room, every=0.01):
+    with Growth(need(), 1, str(url), print, lambda: room, every=0.01) as growth:
+        assert not growth.asked
         deadline = time.monotonic() + 10
         while not url.exists() or "workers" not in url.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
+    assert growth.asked
     assert not url.exists()
+
+
+@pytest.mark.parametrize(
+    ("every", "asked", "before", "now", "then"),
+    [
+        (LOOK, False, 2, 2, LOOK),
+        (80.0, False, 2, 1, 80.0),  # it lost a worker, and knows as much as before
+        (LOOK, True, 2, 2, 4 * LOOK),
+        (LOOK, True, 2, 1, 4 * LOOK),
+        (3000.0, True, 2, 2, 3600.0),
+        (3000.0, True, 2, 3, LOOK),
+    ],
+)
+def test_a_run_that_left_in_vain_looks_less_often(
+    every: float, asked: bool, before: int, now: int, then: float
+) -> None:
+    assert next_look(every, asked, before, now) == then
 
 
 def test_a_full_run_never_looks(tmp_path: Path) -> None:

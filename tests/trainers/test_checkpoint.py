@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from pipelines.core import StorageError
 from pipelines.shards import storage
@@ -136,15 +138,25 @@ def test_killed_at_any_write_no_half_checkpoint_is_chosen(
     assert committed(str(tmp_path)) == [64, 128]
 
 
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("shutil.move", OSError(28, "No space left on device")),
+        (
+            "trainers.tensor_file.save_file",
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+        ),
+    ],
+)
 def test_a_full_disk_is_one_line_and_the_last_commit_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
     make(tmp_path, 64)
 
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("shutil.move", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(StorageError, match=r"disk is full; free some space .* nothing is lost"):
         make(tmp_path, 128)
     assert committed(str(tmp_path)) == [64]
@@ -289,6 +301,21 @@ def test_commits_that_were_never_completed_are_removed(tmp_path: Path, where: st
     left = [name for name in storage.names(f"{run}/checkpoints") if name[0] != "."]
     assert left == ["000000000128", "notes"]
     assert commit_at(run, 128).state().samples == 128
+
+
+def test_who_may_not_list_uploads_may_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(url: str) -> None:
+        raise StorageError(f"{url}: access refused")
+
+    make(tmp_path, 64)
+    storage.remove(f"{tmp_path}/checkpoints/{64:012d}/manifest.json")
+    monkeypatch.setattr(storage, "remove_unfinished", refuses)
+    with caplog.at_level(logging.WARNING, "trainers.checkpoint"):
+        discard_abandoned(str(tmp_path))
+    assert "may be left" in caplog.text
+    assert [n for n in storage.names(f"{tmp_path}/checkpoints") if n[0] != "."] == []
 
 
 def test_what_killed_workers_staged_is_swept_away(

@@ -59,6 +59,15 @@ def test_a_convolution_is_counted_by_hand() -> None:
     assert flops_per_sample(Tower(network), batch_of(torch.rand(4, 3, 8, 8))) == 2 * forward
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+def test_a_convolution_in_groups_is_counted_by_hand(groups: int) -> None:
+    first = nn.Conv2d(8, 8, 1, bias=False)  # so that the second passes a gradient on
+    network = nn.Sequential(first, nn.Conv2d(8, 8, 7, padding=3, groups=groups, bias=False))
+    point, wide = 2 * 8 * 8 * 8 * 8, 2 * 8 * 8 * 8 * (8 // groups) * 49
+    counted = flops_per_sample(Tower(network), batch_of(torch.rand(4, 8, 8, 8)))
+    assert counted == 2 * point + 3 * wide
+
+
 def test_attention_is_counted_whichever_kernel_computes_it() -> None:
     tokens, width = 12, 16
     projection = 2 * tokens * width * 3 * width

@@ -118,7 +118,7 @@ def test_they_are_kept_once_a_commit_that_is_being_written_is_complete(
 
     monkeypatch.setattr("trainers.hooks.publish", slowly)
     with closing(hooks_of(tmp_path)) as hooks:
-        hooks.commit(64, Clock(), FAULTS[:1], judged=False)
+        hooks.commit(64, Clock(), FAULTS[:1], 0, judged=False)
         assert committed(str(tmp_path)) == []
         hooks.quarantine(FAULTS[1:])
         assert committed(str(tmp_path)) == [64]
@@ -135,7 +135,7 @@ def test_they_are_kept_where_the_last_commit_could_not_be_written(
 
     monkeypatch.setattr("trainers.hooks.publish", fails)
     with closing(hooks_of(tmp_path)) as hooks:
-        hooks.commit(64, Clock(), [], judged=False)
+        hooks.commit(64, Clock(), [], 0, judged=False)
         hooks.quarantine(FAULTS)
     assert committed(str(tmp_path)) == []
     assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
@@ -147,8 +147,8 @@ def test_a_worker_removes_the_commits_that_are_not_kept(
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
     with closing(hooks_of(tmp_path, keep=Retention(last=last))) as hooks:
-        hooks.commit(64, Clock(), [], judged=False)
-        hooks.commit(80, Clock(), [], judged=False)
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        hooks.commit(80, Clock(), [], 0, judged=False)
     assert committed(str(tmp_path)) == left
 
 
@@ -165,8 +165,9 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     hooks = RunHooks(job, engine, reader_of(recipe), tokenizer, 0, leaving, delivered)
     assert [table.num_rows for table in delivered.noted(tables_of(recipe))][:2] == [16, 16]
     hooks.log({"loss": 1.0}, 80)
-    hooks.commit(64, Clock(train=2.0), [], judged=False)
-    pause = hooks.commit(80, Clock(train=3.0), FAULTS[:1], judged=True)  # once the first is written
+    hooks.commit(64, Clock(train=2.0), [], 0, judged=False)
+    # Once the first is written.
+    pause = hooks.commit(80, Clock(train=3.0), FAULTS[:1], 7, judged=True)
     assert Inbox(str(tmp_path)).look() == []
     hooks.close()
     assert read_clock(str(tmp_path)).train == 3.0  # as if killed here
@@ -183,6 +184,7 @@ def test_a_commit_files_everything_and_asks_for_evaluations(tmp_path: Path, monk
     made = open_commit(request.checkpoint)
     assert made.digest == request.digest
     assert made.state().clock["train"] == 3.0
+    assert made.state().unreadable == 7
     assert made.state().cursors == (Place(epoch=0, position=80),)
     assert sum(part.num_rows for part in read_delivered(str(tmp_path), 80)) == 160
     assert {"recipe.yaml", "tokenizer.json", "model.safetensors", "state.json"} < set(made.files)

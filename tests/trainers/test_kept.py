@@ -10,7 +10,7 @@ from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, random_batch
 from trainers.core.engine import EngineConfig
 from trainers.core.objective import LossOutput, Objective
-from trainers.kept import kept_per_sample
+from trainers.kept import kept_per_sample, whole_per_sample
 from trainers.objectives import OBJECTIVES
 
 INSIDE, HIDDEN = 12, 40
@@ -88,3 +88,19 @@ def test_compiled_blocks_that_are_computed_again_keep_their_inputs() -> None:
     engine = EngineConfig(checkpoint_activations=True, compile=True)
     found = kept_per_sample(Rows(3), batch(), engine)
     assert found == 4 * (3 * INSIDE + HIDDEN)
+
+
+def test_of_samples_that_are_not_compared_the_views_are_held_whole() -> None:
+    assert whole_per_sample(Rows(3), batch(), EngineConfig()) == 4 * INSIDE
+
+
+def test_words_that_are_predicted_are_held_whole() -> None:
+    around = AROUND
+    torch.manual_seed(0)
+    config = OBJECTIVES.parse({"kind": "next_token"})
+    objective = OBJECTIVES.build(config, around)
+    views = random_batch(objective, 8, 16)
+    engine = EngineConfig()
+    whole = whole_per_sample(objective, views, engine)
+    logits = 4 * (around.length - 1) * around.vocabulary
+    assert logits <= whole < kept_per_sample(objective, views, engine)

@@ -75,8 +75,14 @@ class Recorder:
         return self.steps == self.leaves_after
 
     def commit(
-        self, samples: int, clock: Clock, faults: list[dict[str, Any]], judged: bool
+        self,
+        samples: int,
+        clock: Clock,
+        faults: list[dict[str, Any]],
+        unreadable: int,
+        judged: bool,
     ) -> float:
+        self.unreadable = unreadable
         self.commits.append(samples)
         self.judged.append(judged)
         self.faults = list(faults)
@@ -271,6 +277,11 @@ def test_unreadable_samples_under_the_limit_are_kept_once_each() -> None:
     both = [*tables(0, 30, FAULT), *tables(30, 60, other)]
     recorder, _ = run(Line(), iter(both), plan(60, quarantine_limit=0.5))
     assert [fault["key"] for fault in recorder.faults] == ["k", "other"]
+    assert recorder.unreadable == 60
+    recorder, _ = run(
+        Line(), tables(30, 60, other), plan(60, unreadable=30, quarantine_limit=0.5), done=30
+    )
+    assert recorder.unreadable == 60
 
 
 def test_a_sample_that_comes_again_counts_again() -> None:

@@ -248,6 +248,8 @@ def cut_out(
     u = uniform(keys, stream, 3).to(images.dtype)
     scale = (area[0] + (area[1] - area[0]) * u[:, :1]).sqrt()
     shift = (1 - scale) * (2 * u[:, 1:] - 1)
-    maps = torch.cat([torch.diag_embed(scale.expand(-1, 2)), shift[:, :, None]], 2)
-    grid = F.affine_grid(maps, [len(images), 3, side, side], align_corners=False)
+    # Element by element: under autocast the library's grid, a product, has steps of 2^-8.
+    centres = (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1
+    x, y = scale * centres + shift[:, :1], scale * centres + shift[:, 1:]  # [B, side] each
+    grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], -1)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cluster.bench.step import alone, candidates, shares_of_peak, with_reading
+from cluster.bench.step import _told, alone, candidates, shares_of_peak, with_reading
 from cluster.bench.stepping import Stepping
 from cluster.prepare import train_tokenizer
 from cluster.profile import load_profile
 from tests.trainers.conftest import builder_of, reader_of, small_recipe, tables_of
+from trainers.core.phases import PHASES
 from trainers.flops import flops_per_sample
 from trainers.model import build_objective
 
@@ -53,6 +54,18 @@ def test_reading_on_the_same_cores_comes_on_top(
     read_seconds: float, cores: int, rate: float
 ) -> None:
     assert with_reading(100.0, read_seconds, cores) == pytest.approx(rate)
+
+
+def test_an_interval_counts_by_its_steps() -> None:
+    common = {"flops_per_second": 1.0, "samples_per_second": 1.0, "memory_bytes": 1.0}
+    lines = [
+        {f"seconds_{name}": 0.0 for name in ("wait", *PHASES)}
+        | {"step": step, "seconds": 0.0, "seconds_wait": wait, "seconds_forward": 1 - wait}
+        | common
+        for step, wait in ((33, 1.0), (66, 0.0), (99, 0.0), (100, 1.0))
+    ]
+    told = _told(lines, {"commit_share": 0.0, "seconds": {"train": 1.0}})
+    assert told["data_wait_share"] == pytest.approx(1 / 67)
 
 
 def test_shares_of_a_known_peak_are_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,13 @@ class FakeS3:
     def abort_multipart_upload(self, Bucket, Key, UploadId):
         self.uploads.pop(UploadId, None)
 
+    def list_multipart_uploads(self, Bucket, Prefix, KeyMarker="", UploadIdMarker=""):
+        keys = sorted(k for k in self.uploads if k.startswith(Prefix) and k > KeyMarker)
+        page = [{"Key": key, "UploadId": key} for key in keys[:2]]
+        more = len(keys) > 2
+        following = {"NextKeyMarker": keys[1], "NextUploadIdMarker": keys[1]} if more else {}
+        return {"Uploads": page, "IsTruncated": more, **following}
+
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeS3:
@@ -168,6 +175,21 @@ def test_an_interrupted_upload_leaves_no_parts(store, monkeypatch):
         storage.write_atomic("s3://b/new", bytes(25))
     assert store.uploads == {}
     assert "new" not in store.objects
+
+
+def test_parts_of_uploads_that_were_never_completed_go(store):
+    store.uploads = {f"run/checkpoints/{n}": {1: b"x"} for n in range(5)}
+    store.uploads |= {"run/checkpoints-of-others": {}, "other": {}}
+    store.before = {"list_multipart_uploads": busy(), "abort_multipart_upload": busy()}
+    storage.remove_unfinished("s3://b/run/checkpoints")
+    assert sorted(store.uploads) == ["other", "run/checkpoints-of-others"]
+    assert store.calls["list_multipart_uploads"] == 4  # one was refused
+
+
+def test_who_may_not_list_uploads_is_told(store):
+    store.before = {"list_multipart_uploads": [PermissionError("x")]}
+    with pytest.raises(StorageError, match="access refused"):
+        storage.remove_unfinished("s3://b/run/checkpoints")
 
 
 def test_a_folder_goes_object_by_object_and_no_other_with_it(store):

@@ -175,6 +175,14 @@ def test_a_crop_shows_a_square_of_the_stated_share_inside_the_image() -> None:
     torch.testing.assert_close(whole, images, rtol=1e-4, atol=1e-5)
 
 
+def test_autocast_does_not_move_what_is_cut_out() -> None:
+    images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain = cut_out(images, torch.arange(8), 7, 32, (0.1, 0.4))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = cut_out(images, torch.arange(8), 7, 32, (0.1, 0.4))
+    assert torch.equal(cast, plain)
+
+
 def test_the_teacher_follows_and_stands_at_the_end() -> None:
     objective = disturbed(momentum=0.9)
     student, before = state_of(objective.student), state_of(objective.teacher.module)

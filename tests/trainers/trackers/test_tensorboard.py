@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.shards import storage
+from trainers.trackers import tensorboard
 from trainers.trackers.tensorboard import Tensorboard
 
 
@@ -55,3 +57,20 @@ def test_it_writes_to_any_filesystem(memory: str, tmp_path: Path) -> None:
     made.close()
     (tmp_path / name).write_bytes(storage.read_bytes(f"{memory}/tensorboard/{name}"))
     assert curve(tmp_path, "loss") == [(8, 1.0), (16, 0.5)]
+
+
+def test_a_slow_store_is_written_to_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, writes = [0.0], []
+
+    def write(url: str, data: bytes) -> None:
+        now[0] += 2.0
+        writes.append(now[0])
+
+    monkeypatch.setattr(tensorboard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tensorboard.storage, "write_atomic", write)
+    made = Tensorboard(Tensorboard.Config(interval=30.0), run="memory://runs/slow", samples=0)
+    while now[0] < 1000:
+        made.log({"loss": 1.0}, samples=8)
+        now[0] += 1.0
+    assert len(writes) == 1 + (1000 - 32) // 202
+    made.close()

@@ -15,7 +15,7 @@ from cluster.worker_group import train_group
 from cluster.workforce import LOOK, Growth, Need, demand, next_look, wait_for_workers
 from pipelines.reader import Reader
 from pipelines.shards import storage
-from trainers.checkpoint import commit_at, committed
+from trainers.checkpoint import commit_at, committed, newest
 from trainers.job import Job
 from trainers.meter import NotFinite
 from trainers.recipe import Recipe
@@ -119,8 +119,7 @@ def ask_for_what_is_missing(run: str, recipe: Recipe) -> None:
 
 def last_commit(run: str) -> int:
     """Samples of a run's last commit; 0 without one."""
-    found = committed(run)
-    return found[-1] if found else 0
+    return newest(run)
 
 
 def _job(run: str, recipe: Recipe, profile: Profile) -> Job:

@@ -157,9 +157,25 @@ def open_commit(url: str) -> Commit:
 
 def committed(run: str) -> list[int]:
     """Sample counts of all complete checkpoints of a run, ascending."""
-    root = storage.join(run, "checkpoints")
-    names = [name for name in storage.names(root) if _NAME.fullmatch(name)]
-    return [int(n) for n in names if storage.exists(storage.join(root, n, MANIFEST))]
+    return [samples for samples in _begun(run) if _complete(run, samples)]
+
+
+def newest(run: str) -> int:
+    """Sample count of the newest complete checkpoint of a run; 0 without one.
+
+    Of all that are kept the store is asked for no more than it takes.
+    """
+    return next((samples for samples in reversed(_begun(run)) if _complete(run, samples)), 0)
+
+
+def _begun(run: str) -> list[int]:
+    """Sample counts of all checkpoints, ascending, those included that have no manifest."""
+    names = storage.names(storage.join(run, "checkpoints"))
+    return [int(name) for name in names if _NAME.fullmatch(name)]
+
+
+def _complete(run: str, samples: int) -> bool:
+    return storage.exists(storage.join(run, "checkpoints", name_of(samples), MANIFEST))
 
 
 def commit_at(run: str, samples: int) -> Commit:
@@ -193,8 +209,8 @@ def discard_abandoned(run: str) -> None:
 
 def latest(run: str) -> Commit | None:
     """The newest complete checkpoint of a run, or None."""
-    found = committed(run)
-    return commit_at(run, found[-1]) if found else None
+    found = newest(run)
+    return commit_at(run, found) if found else None
 
 
 def find(checkpoint: str) -> Commit:
@@ -205,8 +221,8 @@ def find(checkpoint: str) -> Commit:
     """
     if storage.exists(storage.join(checkpoint, MANIFEST)):
         return open_commit(checkpoint)
-    newest = latest(checkpoint)
-    return newest if newest is not None else open_commit(checkpoint)
+    last = latest(checkpoint)
+    return last if last is not None else open_commit(checkpoint)
 
 
 @dataclass(frozen=True)

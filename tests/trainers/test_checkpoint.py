@@ -27,6 +27,7 @@ from trainers.checkpoint import (
     committed,
     discard_abandoned,
     latest,
+    newest,
     open_commit,
     publish,
     stage,
@@ -98,6 +99,24 @@ def test_the_newest_complete_one_is_chosen(tmp_path: Path) -> None:
 
 def test_nothing_is_found_where_nothing_was_committed(tmp_path: Path) -> None:
     assert latest(str(tmp_path)) is None
+
+
+def test_of_many_commits_the_store_is_asked_for_the_newest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert newest(str(tmp_path)) == 0
+    for samples in (64, 128, 192):
+        make(tmp_path, samples)
+    storage.remove(f"{tmp_path}/checkpoints/{192:012d}/manifest.json")
+    asked, exists = [], storage.exists
+
+    def counted(url: str) -> bool:
+        asked.append(url)
+        return exists(url)
+
+    monkeypatch.setattr(storage, "exists", counted)
+    assert newest(str(tmp_path)) == 128
+    assert len(asked) == 2
 
 
 class _Killed(BaseException):

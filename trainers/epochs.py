@@ -54,15 +54,15 @@ def train_epochs(
         batch: Pictures of a step, at most.
 
     Raises:
-        ConfigError: The warm-up is as long as the training, or that is one step at a rate of 0.
+        ConfigError: The warm-up is over half of the training, or that is one step at a rate of 0.
         UserError: The loss is not finite.
     """
     count = len(task.labelled.reference)
     total, steps, seen = epochs * count, -(-count // batch), 0
-    if optimizer.warmup >= total:
+    if 2 * optimizer.warmup > total:
         raise ConfigError(
-            f"mode.optimizer.warmup: {optimizer.warmup} of {total} pictures in all epochs; "
-            "lower it, or train for more epochs"
+            f"mode.optimizer.warmup: {optimizer.warmup} of {total} pictures in all epochs, over "
+            "half of them; lower it, or train for more epochs"
         )
     if epochs * steps == 1 and not optimizer.final_rate:
         raise ConfigError(

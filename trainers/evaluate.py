@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ from trainers.recipe import EVALUATIONS
 from trainers.room import room
 
 _TOGETHER = 1024  # samples fetched at once
+_LACKING = 0.01  # share of samples without a text from which on a score would be of something else
 Numbers = npt.NDArray[np.int64]
 
 
@@ -50,14 +52,14 @@ class Loader:
 
         Raises:
             UserError: The model was trained on no images.
-            DataError: None is readable.
+            DataError: None is readable, or over 1 % lack a text.
             StorageError: The tars cannot be read, or there is no space for their pictures.
         """
         self._check_size()
         source = _open(url)
-        data, _, fault = self._load(source, fields, np.arange(len(source.index)))
-        if not len(data):
-            raise DataError(f"{url}: no sample is readable; {fault}")
+        left_out = _LeftOut()
+        data, _ = self._load(source, fields, np.arange(len(source.index)), left_out)
+        left_out.check(url, len(data), len(source.index))
         return data
 
     def some(
@@ -78,28 +80,25 @@ class Loader:
             StorageError: As for all of them.
         """
         self._check_size()
-        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64))[:2]
+        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64), _LeftOut())
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
         """Read text fields alone, in storage order; images may turn out to be unreadable.
 
         Raises:
             UserError: The model was trained on no images.
-            DataError: No sample has them all, and an image and its mask.
+            DataError: No sample has them all, and an image and its mask; or over 1 % lack a text.
             StorageError: The tars cannot be read.
         """
         self._check_size()
-        source, decoder = _open(url), Decoder(DecoderConfig(size=None, text=fields))
-        rows, fault = [], ""
+        source, decoder, left_out = _open(url), _decoder(fields), _LeftOut()
+        rows = []
         for number, raw in enumerate(_read(source, np.arange(len(source.index)))):
-            try:
-                texts = decoder(raw).texts
+            with left_out.noted(raw):
+                texts = left_out.texts(decoder, raw)
                 self._check_members(raw)
                 rows.append((number, raw.key, texts))
-            except SampleError as error:
-                fault = fault or f"{raw.key}: {error}"
-        if not rows:
-            raise DataError(f"{url}: no sample is readable; {fault}")
+        left_out.check(url, len(rows), len(source.index))
         return Texts(
             numbers=[number for number, _, _ in rows],
             keys=[key for _, key, _ in rows],
@@ -114,30 +113,28 @@ class Loader:
             )
 
     def _load(
-        self, source: WebDataset, fields: Mapping[str, str], numbers: Numbers
-    ) -> tuple[EvaluationData, list[int], str]:
-        """What is readable of some samples, its numbers, and why the first other one is not."""
-        decoder = Decoder(DecoderConfig(size=self.size, text=fields))
+        self, source: WebDataset, fields: Mapping[str, str], numbers: Numbers, left_out: _LeftOut
+    ) -> tuple[EvaluationData, list[int]]:
+        """What is readable of some samples, and its numbers."""
+        decoder, picture = _decoder(fields), Decoder(DecoderConfig(size=self.size))
         images = room((len(numbers), self.size, self.size, 3))
         rows: list[tuple[int, str, Mapping[str, str | list[str]]]] = []
         masks = room(images.shape[:3]) if self.mask else None
-        fault = ""
         for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):
-            try:
-                texts = decoder.fill(raw, {"image": images[len(rows)]})
+            with left_out.noted(raw):
+                texts = left_out.texts(decoder, raw)
+                picture.fill(raw, {"image": images[len(rows)]})
                 if masks is not None:
                     self._check_members(raw)
                     masks[len(rows)] = self._mask(raw)
                 rows.append((number, raw.key, texts))
-            except SampleError as error:
-                fault = fault or f"{raw.key}: {error}"
         data = EvaluationData(
             keys=[key for _, key, _ in rows],
             images=images[: len(rows)],
             texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
             masks=None if masks is None else masks[: len(rows)],
         )
-        return data, [number for number, _, _ in rows], fault
+        return data, [number for number, _, _ in rows]
 
     def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
         picture = next(raw.members[name] for name in EXTENSIONS if name in raw.members)
@@ -151,6 +148,54 @@ class Loader:
             raise SampleError(f"no image member, has {', '.join(sorted(raw.members)) or 'none'}")
         if self.mask and self.mask not in raw.members:
             raise SampleError(f"no member '{self.mask}'; {nearest(self.mask, list(raw.members))}")
+
+
+class _LeftOut:
+    """What could not be read of a set, and how much of that for want of a text."""
+
+    def __init__(self) -> None:
+        self._first, self._lacking = "", 0
+        self._first_lacking = ""
+
+    @contextmanager
+    def noted(self, raw: RawSample) -> Iterator[None]:
+        """Leave a sample out that the body cannot read."""
+        try:
+            yield
+        except SampleError as error:
+            self._first = self._first or f"{raw.key}: {error}"
+
+    def texts(self, decoder: Decoder, raw: RawSample) -> Mapping[str, str | list[str]]:
+        """Read a sample's texts, and count where one is missing.
+
+        Raises:
+            SampleError: One is missing, or nothing of the sample can be read.
+        """
+        try:
+            return decoder(raw).texts
+        except SampleError as error:
+            if not raw.fault:
+                self._lacking += 1
+                self._first_lacking = self._first_lacking or f"{raw.key}: {error}"
+            raise
+
+    def check(self, url: str, read: int, asked: int) -> None:
+        """Refuse a set of which nothing is left, or not what it claims to be.
+
+        Raises:
+            DataError: No sample is readable, or over 1 % lack a text.
+        """
+        if not read:
+            raise DataError(f"{url}: no sample is readable; {self._first}")
+        if self._lacking > _LACKING * asked:
+            raise DataError(
+                f"{url}: {self._lacking} of {asked} samples lack a text that is asked for; the "
+                f"first is {self._first_lacking}; name another field, or take them out"
+            )
+
+
+def _decoder(fields: Mapping[str, str]) -> Decoder:
+    return Decoder(DecoderConfig(size=None, text=fields))
 
 
 def _one(text: str | list[str]) -> str:

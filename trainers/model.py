@@ -82,8 +82,10 @@ class Model:
 
     @property
     def size(self) -> int:
-        """Side of the images it was trained on, in pixels."""
-        return self.recipe.data.decode.size or 0
+        """Side of the images it was trained on, or of frames as images, in pixels; 0 for none."""
+        decode = self.recipe.data.decode
+        frames = decode.video if "image" in self._encoders else None
+        return decode.size or (frames.size if frames else 0)
 
     @property
     def image_tower(self) -> nn.Module:

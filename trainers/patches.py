@@ -175,11 +175,19 @@ class PatchTower(nn.Module):
         Returns:
             [N, width]
         """
+        features: Tensor = self.tower(self._seen(images, keys))
+        return features
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of places of whole images. [N, 3, H, W] -> [N, width, h, w]."""
+        places: Tensor = self.tower.grid(self._seen(images, None))
+        return places
+
+    def _seen(self, images: Tensor, keys: Tensor | None) -> Tensor:
         images = recolour(images, self._config.channels)
         if self._config.normalise:
             images = standardise(images)
         if keys is not None and self._config.channels == "drop":
             images = keep_one(images, keys)
         side = (self.side, self.side)
-        features: Tensor = self.tower(F.interpolate(images, side, mode="bilinear", antialias=True))
-        return features
+        return F.interpolate(images, side, mode="bilinear", antialias=True)

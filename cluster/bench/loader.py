@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import math
@@ -19,6 +20,7 @@ from PIL import Image
 from cluster.bench.rounds import Measure, rate_of
 from cluster.profile import Profile
 from cluster.session import connect
+from pipelines.core import UserError
 from pipelines.core.source import RawSample
 from pipelines.decode import Decoder
 from pipelines.order import Shuffle
@@ -73,6 +75,16 @@ class Loading:
         source = {"kind": "webdataset", "url": self.url}
         data = {"source": source, "decode": {"size": self.size}, "shuffle": self.shuffle}
         return DataConfig.model_validate(data)
+
+
+def check_installed() -> None:
+    """Refuse to begin without the peers.
+
+    Raises:
+        UserError: One is missing.
+    """
+    if importlib.util.find_spec("webdataset") is None:
+        raise UserError("webdataset is not installed: pip install webdataset")
 
 
 def candidates(loading: Loading) -> Mapping[str, Measure]:

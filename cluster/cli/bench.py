@@ -46,10 +46,11 @@ def loader(
 
     Example: eagleray bench loader --data 'tars/train-*.tar' --size 256 --json
     """
-    from cluster.bench.loader import Loading, candidates, cores
+    from cluster.bench.loader import Loading, candidates, check_installed, cores
     from cluster.bench.photographs import write_photographs
     from cluster.bench.rounds import interleave, medians, ratios
 
+    check_installed()
     with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         if data is None:
             say("drawing pictures")

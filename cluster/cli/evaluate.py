@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,9 +55,15 @@ def configure(evaluation: str, data: str, name: str | None, overrides: list[str]
 
     if evaluation not in EVALUATIONS.names():
         raise UserError(f"no evaluation '{evaluation}'; {nearest(evaluation, EVALUATIONS.names())}")
-    title = name or data.rstrip("/").rpartition("/")[2].partition(".")[0].rstrip("-*") or "data"
+    title = name or _name_of(data)
     options: dict[str, Any] = override({"name": title, "data": data}, overrides)
     return validate(EVALUATIONS.get(evaluation).config, options, evaluation)
+
+
+def _name_of(data: str) -> str:
+    """What a URL pattern calls its files, as far as that is a name."""
+    stem = re.split(r"[.{\[*?]", data.rstrip("/").rpartition("/")[2])[0]
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-_") or "data"
 
 
 def _show(result: EvaluationResult) -> None:

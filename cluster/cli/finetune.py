@@ -28,7 +28,7 @@ def command(
 
     Writes results.json, model.safetensors and report.html.
 
-    Example: eagleray finetune emoji --set checkpoint=runs/demo --set labels.fraction=0.01
+    Example: eagleray finetune emoji --set labels.fraction=0.01 --set mode.epochs=200
     """
     import torch
 

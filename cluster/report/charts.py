@@ -19,7 +19,11 @@ from trainers.core.evaluation import EvaluationResult, Outcome
 _POINTS = 120  # more lines of metrics than this are drawn as means and ranges
 _CURVES = 12
 _PROGRESS = ("samples", "step", "epoch", "seconds")
-_FIRST = ("loss", "samples_per_second", "data_wait_share", "learning_rate", "grad_norm")
+_FIRST = (
+    *("loss", "samples_per_second", "data_wait_share", "learning_rate", "grad_norm"),
+    *("feature_rank", "feature_spread"),
+)
+_LAST = ("memory_bytes", "flops_per_second", "mfu", "seconds_")
 _TITLES = {
     "samples_per_second": "Samples per second",
     "data_wait_share": "Waiting for data",
@@ -47,9 +51,11 @@ class Chart:
 
 
 def training_charts(view: RunView) -> list[Chart]:
-    """Curves of every metric the run logged, the common ones first."""
+    """Curves of the metrics that the run logged: the common ones first, how it computed last."""
     named = dict.fromkeys(key for row in view.metrics for key in row if key not in _PROGRESS)
-    keys = [key for key in _FIRST if key in named] + [key for key in named if key not in _FIRST]
+    others = [key for key in named if key not in _FIRST]
+    keys = [key for key in _FIRST if key in named]
+    keys += sorted(others, key=lambda key: key.startswith(_LAST))
     charts = (_curve(view, key, f"t{i}") for i, key in enumerate(keys[:_CURVES]))
     return [chart for chart in charts if chart is not None]
 

@@ -54,6 +54,7 @@ class Frames:
         while True:
             target = max(self._start - back, self._first)
             whole = target <= self._first
+            self.end = math.inf  # a seek that came too late has told another one
             frames = self._seek(target, whole)
             head = next(frames, None)
             if whole or (head is not None and head[0] <= self._start):

@@ -65,7 +65,8 @@ def read_media(url: str, sniff: Sniff, limit: int) -> tuple[str, bytes]:
         Unreadable: It is not, or it cannot be read.
     """
     try:
-        with storage.explained(url), storage.open_read(url) as stream:
+        # Of many that are missing, each would have its folder listed for a hint.
+        with storage.explained(url, hint=False), storage.open_read(url, hint=False) as stream:
             head = stream.read(_HEAD)
             extension = sniff(head)
             data = head + stream.read(limit + 1 - len(head))

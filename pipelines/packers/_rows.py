@@ -38,7 +38,7 @@ def schema_of(url: str) -> pa.Schema:
         DataError: It is damaged, or two columns have one name.
     """
     if url.lower().endswith(".parquet"):
-        with storage.explained(url), _anywhere(url) as stream:
+        with storage.explained(url), storage.open_anywhere(url) as stream:
             schema = _parquet(url, stream).schema_arrow
     else:
         with storage.explained(url), storage.open_read(url) as stream:
@@ -64,7 +64,7 @@ def batches(url: str, columns: Sequence[str]) -> Batches:
         with storage.explained(url), storage.open_read(url) as stream:
             yield from _csv_batches(_lines(url, stream), columns)
         return
-    with storage.explained(url), _anywhere(url) as stream:
+    with storage.explained(url), storage.open_anywhere(url) as stream:
         file = _parquet(url, stream)
         try:
             yield from map(_plain, file.iter_batches(BATCH, columns=list(columns)))
@@ -75,26 +75,28 @@ def batches(url: str, columns: Sequence[str]) -> Batches:
 def cells(url: str, column: str | None) -> Iterator[Any]:
     """Read one column; without a name, something for every row of a table.
 
-    None stands for a null, and for a row of a CSV file with too many or too few cells.
+    None stands for a null, for what is not of its column's type, and for a row of a CSV file with
+    too many or too few cells.
     """
     if column is None and url.lower().endswith(".parquet"):
-        with storage.explained(url), _anywhere(url) as stream:
+        with storage.explained(url), storage.open_anywhere(url) as stream:
             yield from itertools.repeat("", _parquet(url, stream).metadata.num_rows)
         return
     for batch in batches(url, [column or schema_of(url).names[0]]):
-        yield from batch.column(0).to_pylist()
+        yield from map(_cell, batch.column(0))
 
 
-def _anywhere(url: str) -> IO[bytes]:
-    """Open for reading at any place, which Parquet needs."""
-    fs, path = storage.locate(url)
-    stream: IO[bytes] = fs.open(path, "rb")
-    return stream
+def _cell(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):  # text that is none, times that no clock has
+        return None
 
 
 def _parquet(url: str, stream: IO[bytes]) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(stream)
+        # Read as it is wanted: the library's own default keeps all that it has read.
+        return pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{url}: no Parquet file ({_first(error)})") from None
 

@@ -7,8 +7,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.shards import storage
+from pipelines.shards.storage_faults import PATIENCE, call, retried
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,13 @@ def open_tree(src: str) -> Tree:
     fs, path = storage.locate(src)
     with storage.explained(src):
         fs.invalidate_cache(path)
-        if not fs.isdir(path):
-            found = [src] if fs.isfile(path) or not set("*?[{") & set(src) else storage.expand(src)
-            fs.info(storage.locate(found[0])[1])  # explains one that is not there
+        if not _asked(fs, "isdir", path):
+            one = _asked(fs, "isfile", path) or not set("*?[{") & set(src)
+            found = [src] if one else storage.expand(src)
+            _asked(fs, "info", storage.locate(found[0])[1])  # explains one that is not there
             return Tree(src, folder=False, names=tuple(found))
         local = storage.is_local(fs)
-        listed = _walk(Path(path)) if local else _listed(fs.find(path), path)
+        listed = _walk(Path(path)) if local else _listed(_asked(fs, "find", path), path)
         names, skipped, hidden = [], [], set()
         for name, fault in listed:
             parts = name.split("/")
@@ -71,6 +74,10 @@ def open_tree(src: str) -> Tree:
             else:
                 names.append(name)
     return Tree(src, True, tuple(sorted(names)), tuple(sorted(skipped, key=_place)), len(hidden))
+
+
+def _asked(fs: Any, name: str, path: str) -> Any:
+    return retried(lambda: call(fs, name, path, size=PATIENCE))
 
 
 def _place(skipped: Skipped) -> str:

@@ -124,7 +124,10 @@ class Table:
 
     def _read(self, rows: Rows, number: int, url: str) -> dict[str, bytes]:
         config = self._config
-        row = rows[number]
+        try:
+            row = rows[number]
+        except (ValueError, OverflowError):  # text that is none, times that no clock has
+            raise Unreadable("a cell that is not of its column's type") from None
         members = dict([read_image(row.pop(config.image), url)])
         captions = [row.pop(name) for name in config.captions]
         row.pop(config.key or "", None)

@@ -7,9 +7,11 @@ many samples they hold, and a refresh scans only shards that are new.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -37,6 +39,7 @@ from pipelines.shards.entries import (
 from pipelines.shards.index_table import SCHEMA, VERSION, believed, entries_name, read_index
 
 _FOLDER = "_eagleray"
+_KEPT = 60.0  # seconds of scanning after which what is known so far is kept
 _SPANS = 64 << 20  # bytes of spans that a reader remembers: four million samples
 Listed = tuple[str, str]
 """URL and stamp of a shard."""
@@ -201,18 +204,35 @@ def _refresh(
     fresh = [(u, s) for u, s in dict.fromkeys(listed) if u not in known or known[u].stamp != s]
     folder = next((folder for folder in folders if _writable(folder)), "")
     have, held = dict(known), {}
-    for shard, table in scan(fresh, folder):
-        have[shard.url] = shard
-        if table is not None:
-            held[shard.url] = table
-    rows = [asdict(have[url]) for url, _ in listed]
-    index = Index(
-        pa.Table.from_pylist(rows, schema=SCHEMA),
-        {number: held[url] for number, (url, _) in enumerate(listed) if url in held},
-    )
-    if folder:
-        storage.write_atomic(storage.join(folder, name), index.to_bytes())
+    place = storage.join(folder, name) if folder else ""
+    kept = time.monotonic()
+    try:
+        for shard, table in scan(fresh, folder):
+            have[shard.url] = shard
+            if table is not None:
+                held[shard.url] = table
+            if place and time.monotonic() - kept > _KEPT:
+                storage.write_atomic(place, _index(listed, have, held).to_bytes())
+                kept = time.monotonic()
+    except BaseException:
+        if place and len(have) > len(known):
+            with contextlib.suppress(StorageError):  # the fault that ended it matters more
+                storage.write_atomic(place, _index(listed, have, held).to_bytes())
+        raise
+    index = _index(listed, have, held)
+    if place:
+        storage.write_atomic(place, index.to_bytes())
     return index
+
+
+def _index(
+    listed: Sequence[Listed], have: Mapping[str, Shard], held: Mapping[str, pa.Table]
+) -> Index:
+    """What is known of the listed shards: all, or while they are scanned those that have been."""
+    known = [url for url, _ in listed if url in have]
+    rows = [asdict(have[url]) for url in known]
+    samples = {number: held[url] for number, url in enumerate(known) if url in held}
+    return Index(pa.Table.from_pylist(rows, schema=SCHEMA), samples)
 
 
 def _writable(folder: str) -> bool:

@@ -47,7 +47,7 @@ from pipelines.shards.storage_places import (
 )
 from pipelines.shards.storage_ranges import PIECE, read_ranges
 from pipelines.shards.storage_secrets import redact, refuse_secrets
-from pipelines.shards.storage_stream import RangeStream
+from pipelines.shards.storage_stream import RangeStream, SeekableStream
 
 __all__ = [
     "RETRIES",
@@ -103,18 +103,36 @@ def names(url: str) -> list[str]:
     return sorted(posixpath.basename(path) for path in paths)
 
 
-def open_read(url: str) -> IO[bytes]:
+def open_read(url: str, hint: bool = True) -> IO[bytes]:
     """Open for reading in order.
+
+    Args:
+        url: The file.
+        hint: As in ``explained``.
 
     Raises:
         StorageError: It is missing or refused; also while reading, if it
             cannot be read on after several tries or was changed meanwhile.
     """
     fs, path = locate(url)
-    with explained(url):
+    with explained(url, hint):
         if is_local(fs):
             return retried(lambda: Path(path).open("rb"))
         return RangeStream.open(url, fs, path)
+
+
+def open_anywhere(url: str) -> IO[bytes]:
+    """Open for reading at any place.
+
+    Raises:
+        StorageError: It is missing or refused; also while reading, if it
+            cannot be read on after several tries.
+    """
+    fs, path = locate(url)
+    with explained(url):
+        if is_local(fs):
+            return retried(lambda: Path(path).open("rb"))
+        return SeekableStream.open(url, fs, path)
 
 
 def read_bytes(url: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import fsspec.asyn
 
 from pipelines.core import OutageError, StorageError, nearest
-from pipelines.shards.storage_places import locate, timeout
+from pipelines.shards.storage_places import is_web, locate, timeout
 from pipelines.shards.storage_secrets import redact
 
 T = TypeVar("T")
@@ -141,12 +141,23 @@ def call(fs: Any, name: str, *args: Any, size: int = 0, **kwargs: Any) -> Any:
     if not fs.async_impl:
         return getattr(fs, name)(*args, **kwargs)
     act = getattr(fs, f"_{name}")
-    return fsspec.asyn.sync(fs.loop, act, *args, timeout=timeout(size), **kwargs)
+    try:
+        return fsspec.asyn.sync(fs.loop, act, *args, timeout=timeout(size), **kwargs)
+    except FileNotFoundError as error:
+        # The web's client says so of a server that is busy or does not answer, too.
+        cause = error.__cause__
+        if is_web(fs) and isinstance(cause, Exception) and passing(cause):
+            raise cause from None
+        raise
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
+def explained(url: str, hint: bool = True) -> Iterator[None]:
     """Turn a filesystem's exceptions into one line that says what to do, without credentials.
+
+    Args:
+        url: The location.
+        hint: Whether a missing file's folder is looked at for what has a name like it.
 
     Raises:
         StorageError: The location is missing, full or refused.
@@ -154,7 +165,7 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise told(url, f"does not exist; {siblings(url)}") from None
+        raise told(url, f"does not exist{f'; {siblings(url)}' if hint else ''}") from None
     except PermissionError:
         raise told(url, "access refused; check permissions or credentials", RefusedError) from None
     except OSError as error:

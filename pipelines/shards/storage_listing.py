@@ -28,7 +28,10 @@ _ALONE = 8  # so many names in one folder are asked for one by one, more by its 
 _AT_ONCE = 8
 _MAGIC = re.compile(r"[*?[]")
 # What filesystems call a file's version: S3, GCS and Azure, local, others.
-_VERSIONS = ("ETag", "etag", "mtime", "last_modified", "LastModified", "updated", "created")
+_VERSIONS = (
+    *("ETag", "etag", "blob_id", "mtime", "last_modified", "LastModified", "Last-Modified"),
+    *("updated", "created"),
+)
 # And what they call the time that it was written.
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 

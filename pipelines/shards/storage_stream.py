@@ -22,6 +22,49 @@ def _unsized(url: str, fs: Any, path: str) -> bytes:
     return data
 
 
+class SeekableStream(io.RawIOBase):
+    """Reads an object at any place, by ranges that are retried."""
+
+    def __init__(self, url: str, size: int):
+        self._url, self._size, self._place = url, size, 0
+
+    @classmethod
+    def open(cls, url: str, fs: Any, path: str) -> IO[bytes]:
+        """Open an object, buffered."""
+        size = retried(lambda: call(fs, "info", path))["size"]
+        if size is None:
+            return io.BytesIO(_unsized(url, fs, path))
+        return cast(IO[bytes], io.BufferedReader(cls(url, int(size)), _BUFFER))
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; returns it, from the start."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what is here; 0 bytes at the end.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        stop = min(self._place + len(buffer), self._size)
+        if stop <= self._place:
+            return 0
+        (data,) = read_ranges(self._url, [(self._place, stop)])
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
 class RangeStream(io.RawIOBase):
     """Reads one state of an object: it is an error if it changed before its end was read."""
 

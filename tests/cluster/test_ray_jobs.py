@@ -58,7 +58,7 @@ def test_jobs_end_well_fail_and_are_stopped(ray_cluster: Session) -> None:
     deadline = time.monotonic() + 60
     while len(ended) < 2 and time.monotonic() < deadline:
         for name in ("good", "bad"):
-            if jobs.status(f"{name}-{tag}") != "running":
+            if jobs.status(f"{name}-{tag}") not in ("waiting", "running"):
                 ended[name] = jobs.status(f"{name}-{tag}")
         time.sleep(0.2)
     assert ended == {"good": "succeeded", "bad": "failed"}
@@ -85,3 +85,16 @@ def _wait_for_the_agent(jobs: RayJobs) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+@pytest.mark.ray
+def test_a_job_for_which_there_is_no_room_waits(ray_cluster: Session) -> None:
+    jobs, name = RayJobs(ray_cluster.dashboard, {}, cpus=1000), f"large-{uuid.uuid4().hex[:6]}"
+    _wait_for_the_agent(jobs)
+    jobs.start(name, "true")
+    try:
+        time.sleep(1.0)
+        assert jobs.status(name) == "waiting"
+        assert jobs.running(name) == name
+    finally:
+        jobs.stop(name)

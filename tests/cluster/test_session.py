@@ -29,7 +29,7 @@ with connect(Profile(workers=1), dashboard=True) as session:
             break
         except RuntimeError:
             time.sleep(0.5)
-    while jobs.status("one") == "running":
+    while jobs.status("one") in ("waiting", "running"):
         time.sleep(0.2)
     print(jobs.status("one"), session.dashboard)
 """

@@ -12,9 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core import StorageError
+from pipelines.packers import open_tree
+from pipelines.packers._rows import batches
 from pipelines.shards import storage, storage_s3
 from pipelines.sources.webdataset import WebDataset
 from tests.s3.proxy import KINDS, FaultProxy, Plan
@@ -174,6 +178,19 @@ def test_a_large_write_that_fails_leaves_the_old_object_and_no_parts(
     assert storage.names(url) == ["engine.pt"]
     assert storage.locate(url)[0].list_multipart_uploads("whole") == []
     assert source.exists()
+
+
+def test_a_table_is_read_at_any_place_while_connections_break(
+    s3_server: S3Server, faults: FaultProxy
+) -> None:
+    url = f"{s3_server.make_bucket('tables')}/t.parquet"
+    sink = io.BytesIO()
+    rows = pa.table({"n": list(range(100_000)), "text": [f"{n:020d}" for n in range(100_000)]})
+    pq.write_table(rows, sink, row_group_size=5_000, compression="none")
+    storage.write_atomic(url, sink.getvalue())
+    faults.plan = Plan(rate=0.2, seed=4)
+    assert pa.Table.from_batches(list(batches(url, ["n", "text"]))).equals(rows)
+    assert list(open_tree(url.rpartition("/")[0]).names) == ["t.parquet"]
 
 
 def test_a_reader_sees_the_old_or_the_new_object_while_writes_break(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,6 +92,22 @@ def test_samples_without_the_text_have_no_number(tmp_path: Path) -> None:
         Loader(16).texts(url, {"caption": "no"})
 
 
+def test_a_set_of_which_many_lack_the_text_is_refused(
+    tmp_path: Path, make_tar: Callable[..., Path]
+) -> None:
+    samples = {f"{n:03d}": {"png": png(4, 4), "json": b'{"group": "a"}'} for n in range(100)}
+    fields, load = {"label": "json.group"}, Loader(4)
+    del samples["007"]["json"]
+    url = str(make_tar(tmp_path / "a.tar", samples))
+    assert len(load(url, fields)) == len(load.texts(url, fields)) == 99
+    samples["003"]["json"] = b'{"group": null}'
+    url = str(make_tar(tmp_path / "b.tar", samples))
+    for read in (load, load.texts):
+        with pytest.raises(DataError, match=r"2 of 100 samples lack .* 003: .* no value 'group'"):
+            read(url, fields)
+    assert len(load(url, {})) == 100
+
+
 def test_nothing_readable_names_the_first_reason(tmp_path: Path) -> None:
     url = write(tmp_path / "a.tar", 2, broken=(0, 1))
     with pytest.raises(DataError, match="no sample is readable; 00000000: not a readable image"):
@@ -151,6 +168,25 @@ def test_a_model_of_texts_alone_is_not_asked_about_images(tmp_path: Path) -> Non
     result = evaluate(load_model(commit), commit, config)
     assert result.status == "failed"
     assert "needs a model that was trained on images" in str(result.error)
+
+
+def test_a_tower_that_saw_frames_is_asked_about_images(tmp_path: Path) -> None:
+    url = write(tmp_path / "a.tar", 18)
+    tower = {"kind": "resnet", "widths": [8, 16], "depths": [1, 1]}
+    video = {"frames": 8, "rate": 8, "size": 24}
+    recipe = small_recipe(
+        data={"source": {"kind": "sprites", "size": 24}, "decode": {"size": None, "video": video}},
+        objective={"kind": "frame_order", "image": tower, "frames": 3},
+        tokenizer=None,
+    )
+    commit = committed_model(tmp_path / "run", recipe)
+    model = load_model(commit)
+    assert model.size == 24
+    reference = write(tmp_path / "b.tar", 18)
+    asked = {"kind": "knn", "name": "x", "data": url, "reference": reference}
+    asked |= {"label": "json.group"}
+    result = evaluate(model, commit, EVALUATIONS.parse(asked))
+    assert (result.status, result.error) == ("ok", None)
 
 
 def test_a_store_that_is_away_is_no_fault_of_the_users(

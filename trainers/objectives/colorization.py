@@ -133,9 +133,17 @@ class LightnessTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of images in [-1, 1]. [B, 3, H, W] -> [B, width]."""
-        lightness = rgb_to_lab((images + 1) / 2)[:, :1] / 50 - 1
-        features: Tensor = self.tower(lightness.expand(-1, 3, -1, -1))
+        features: Tensor = self.tower(_lightness(images))
         return features
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Features of places. [B, 3, H, W] -> [B, width, h, w]."""
+        places: Tensor = self.tower.grid(_lightness(images))  # type: ignore[operator]
+        return places
+
+
+def _lightness(images: Tensor) -> Tensor:
+    return (rgb_to_lab((images + 1) / 2)[:, :1] / 50 - 1).expand(-1, 3, -1, -1)
 
 
 def rebalanced(counts: Tensor, uniform: float) -> Tensor:

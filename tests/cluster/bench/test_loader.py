@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.bench.loader import Loading, candidates, pillow
+from cluster.bench.loader import Loading, candidates, check_installed, pillow
 from cluster.bench.photographs import jpeg, write_photographs
+from pipelines.core import UserError
 from pipelines.decode.image import decode_image
 
 NAMES = ["ours", "decode_limit", "webdataset", "ray_read_webdataset"]
@@ -23,6 +24,13 @@ def test_every_candidate_loads(tmp_path: Path, name: str) -> None:
     measures = candidates(Loading(url, size=32, batch=8, seconds=0.2, cores=1))
     assert [*measures] == [*NAMES, "ray_read_webdataset_crowded"]
     assert measures[name]() > 0
+
+
+def test_a_peer_that_is_missing_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_installed()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="webdataset is not installed: pip install webdataset"):
+        check_installed()
 
 
 def test_the_peer_sees_the_same_picture() -> None:

@@ -20,6 +20,19 @@ def test_common_curves_come_first_and_others_follow(run: Any) -> None:
     ]
 
 
+def test_what_an_event_points_at_is_drawn_and_how_it_computed_falls_off(run: Any) -> None:
+    phases = ("wait", "augment", "forward", "backward", "optimizer", "communication")
+    first = {"samples": 100, "loss": 4.0, "accuracy": 0.1, "grad_norm": 1.0, "learning_rate": 0.1}
+    first |= {"samples_per_second": 9.0, "data_wait_share": 0.0, "memory_bytes": 1e9, "mfu": 0.4}
+    first |= {f"seconds_{name}": 0.1 for name in phases}
+    looked = {"feature_rank": 3.0, "feature_spread": 0.5, "uniformity": -1.0, "alignment": 0.1}
+    lines = [first, {**first, "samples": 200, **looked}]
+    (run.root / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    titles = [chart.title for chart in charts.training_charts(read_run(run.url))]
+    assert titles[5:10] == ["Feature rank", "Feature spread", "Accuracy", "Uniformity", "Alignment"]
+    assert "Seconds communication" not in titles
+
+
 def test_summary_says_what_the_curve_shows(run: Any) -> None:
     lines = [{"samples": s, "loss": v} for s, v in ((100, 4.0), (200, 1.0), (300, 2.0))]
     (run.root / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))

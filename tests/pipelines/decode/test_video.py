@@ -140,6 +140,13 @@ def test_a_clock_that_does_not_begin_at_zero_is_kept(film, number_of, format, of
     assert [number_of(frame) for frame in frames] == [0, 5, 10, 15]
 
 
+def test_a_seek_past_the_last_key_frame_is_no_end_of_the_film(film, number_of):
+    data = film(STEADY, "mpegts", gop=250, options={"bf": "0", "sc_threshold": "0"})
+    config = VideoConfig(frames=4, rate=8.0, size=64, sampling="centre")
+    frames, _ = clip(data, config)
+    assert [number_of(frame) for frame in frames] == pytest.approx([55, 58, 61, 64], abs=3)
+
+
 @pytest.mark.parametrize("key", range(6))
 def test_a_video_that_does_not_say_how_long_it_is_is_counted(film, number_of, key):
     data = film(STEADY, "matroska", live="1")

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -154,3 +157,31 @@ def test_tables_with_other_dictionaries_and_metadata_are_read_in_any_order(tmp_p
     assert one_schema(urls).names == ["n"]
     rows = Rows(lambda: (batch for url in urls for batch in batches(url, ["n"])))
     assert [rows[number]["n"] for number in (3, 0, 2, 1)] == ["d", "a", "c", "b"]
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+def test_of_a_large_table_little_is_in_memory(tmp_path, groups):
+    chance = np.random.default_rng(0)
+    path, rows, size = tmp_path / "t.parquet", 2560, 16 << 10
+    images = pa.array([chance.bytes(size) for _ in range(rows)])
+    options = {"compression": "none", "use_dictionary": False, "write_batch_size": 64}
+    pq.write_table(pa.table({"image": images}), path, row_group_size=rows // groups, **options)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    del images
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        assert sum(batch.num_rows for batch in batches(str(path), ["image"])) == rows
+        most = pool.max_memory() + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    assert most < 12 << 20  # of 40 MiB
+
+
+def test_text_that_is_none_is_a_cell_that_is_missing(tmp_path):
+    column = pa.StringArray.from_buffers(
+        3, pa.py_buffer(struct.pack("<4i", 0, 1, 2, 3)), pa.py_buffer(b"a\xffc")
+    )
+    pq.write_table(pa.table({"key": column}), tmp_path / "t.parquet")
+    assert list(cells(f"{tmp_path}/t.parquet", "key")) == ["a", None, "c"]

@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import os
+import struct
 from typing import Any
 
 import pyarrow as pa
@@ -286,3 +287,30 @@ def test_which_files_look_like_tables(tmp_path, put, name, fitting):
 def test_a_folder_is_no_table(tmp_path, put, outcome):
     with pytest.raises(UserError, match=r"a \.csv, \.tsv or \.parquet file or pattern is needed"):
         outcome("table", put(tmp_path, {"t.csv": b""}))
+
+
+def test_a_cell_that_is_no_text_costs_its_row(tmp_path, put, outcome, picture):
+    captions = pa.StringArray.from_buffers(
+        3, pa.py_buffer(struct.pack("<4i", 0, 1, 2, 3)), pa.py_buffer(b"a\xffc")
+    )
+    images = pa.array([picture(n) for n in range(3)])
+    pq.write_table(pa.table({"image": images, "caption": captions}), tmp_path / "t.parquet")
+    samples, reasons = outcome("table", f"{tmp_path}/t.parquet")
+    assert [samples[key]["txt"] for key in samples] == [b"a", b"c"]
+    assert list(reasons.values()) == ["a cell that is not of its column's type"]
+
+
+def test_files_that_are_missing_have_no_folder_listed(memory, put, outcome, monkeypatch):
+    rows = "".join(f"none/{number}.png,text\n" for number in range(3))
+    url = put(memory, {"t.csv": f"image,caption\n{rows}".encode()}) + "/t.csv"
+    listed, ls = [], MemoryFileSystem.ls
+
+    def counted(fs, path, *given, **options):
+        listed.append(path)
+        return ls(fs, path, *given, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", counted)
+    samples, reasons = outcome("table", url)
+    assert samples == {}
+    assert set(reasons.values()) == {"cannot be read (does not exist)"}
+    assert not [path for path in listed if "none" in path]

@@ -128,6 +128,42 @@ def test_only_new_and_changed_shards_are_scanned_again(shards, scan, make_tar):
     assert scan.take() == []
 
 
+def test_what_was_scanned_before_a_fault_is_not_scanned_again(shards, scan):
+    def fails(listed, folder):
+        yield from scan(listed[:2], folder)
+        raise StorageError("changed while it was read; run again")
+
+    with pytest.raises(StorageError, match="run again"):
+        open_index(f"{shards}/*.tar", scan=fails)
+    assert scan.take() == ["train-0.tar", "train-1.tar"]
+    index = open_index(f"{shards}/*.tar", scan=scan)
+    assert scan.take() == ["train-2.tar"]
+    shutil.rmtree(shards / "_eagleray")
+    assert same(index, open_index(f"{shards}/*.tar"))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_what_was_scanned_is_kept_every_now_and_then(shards, scan, monkeypatch):
+    def dies(*_: object) -> None:
+        raise Killed
+
+    def killed(listed, folder):
+        yield from scan(listed[:2], folder)
+        monkeypatch.setattr(storage, "write_atomic", dies)
+        raise Killed
+
+    monkeypatch.setattr("pipelines.shards.index._KEPT", 0.0)
+    with pytest.raises(Killed):
+        open_index(f"{shards}/*.tar", scan=killed)
+    monkeypatch.undo()
+    scan.take()
+    open_index(f"{shards}/*.tar", scan=scan)
+    assert scan.take() == ["train-2.tar"]
+
+
 def test_a_change_that_keeps_the_size_is_noticed(shards, scan):
     before = open_index(f"{shards}/*.tar", scan=scan)
     scan.take()

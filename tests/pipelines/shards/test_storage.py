@@ -107,7 +107,9 @@ def test_a_stamp_tells_apart_files_of_one_size(tmp_path):
     assert storage.stamp(str(file)) != before
 
 
-@pytest.mark.parametrize("field", ["ETag", "etag", "mtime", "last_modified", "updated"])
+@pytest.mark.parametrize(
+    "field", ["ETag", "etag", "mtime", "last_modified", "updated", "Last-Modified", "blob_id"]
+)
 def test_a_stamp_uses_what_each_store_calls_a_version(monkeypatch, memory, field):
     version = "1"
     monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: {"size": 3, field: version})

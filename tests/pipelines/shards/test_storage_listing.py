@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.core import StorageError
+from pipelines.core import OutageError, StorageError
 from pipelines.shards import storage, storage_places
 from tests.pipelines.shards.web import Web
 
@@ -209,3 +209,27 @@ def test_a_file_that_a_web_server_lacks_is_named(web, last):
         storage.listing(f"{web.url}/d/s-{{00..{last:02d}}}.tar")
     missing = f"{web.url}/d/s-{last:02d}.tar"
     assert str(caught.value) == f"{missing}: does not exist; its folder cannot be listed"
+
+
+@pytest.mark.parametrize("act", [storage.stamp, storage.exists, storage.read_bytes])
+def test_a_web_server_that_is_busy_is_asked_again(web, monkeypatch, act):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    web.files["/a.tar"] = b"123"
+    web.busy = 3
+    assert act(f"{web.url}/a.tar")
+    assert len(web.requests) > 3
+
+
+def test_a_web_server_that_stays_busy_is_told_as_such(web, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    web.busy = 1000
+    with pytest.raises(OutageError, match="503"):
+        storage.stamp(f"{web.url}/a.tar")
+
+
+def test_a_file_that_a_web_server_has_written_anew_has_another_stamp(web):
+    web.files["/a.tar"], web.modified = b"123", "Mon, 01 Nov 2026 10:00:00 GMT"
+    before = storage.stamp(f"{web.url}/a.tar")
+    assert storage.stamp(f"{web.url}/a.tar") == before
+    web.modified = "Mon, 01 Nov 2026 10:00:01 GMT"
+    assert storage.stamp(f"{web.url}/a.tar") != before

@@ -24,6 +24,8 @@ class Web:
         files: Content by path.
         folder: Status of what is not in ``files``.
         sizes: Whether answers say how long they are.
+        modified: When all files were written, as answers tell; empty if they do not.
+        busy: How many requests are answered that the server is busy.
         requests: Method and path of each request.
     """
 
@@ -31,6 +33,8 @@ class Web:
         self.files: dict[str, bytes] = {}
         self.folder = 404
         self.sizes = True
+        self.modified = ""
+        self.busy = 0
         self.requests: list[tuple[str, str]] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -62,6 +66,10 @@ class Web:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 web.requests.append((self.command, self.path))
+                if web.busy:
+                    web.busy -= 1
+                    self.send_error(503)
+                    return
                 data = web.files.get(self.path)
                 if data is None:
                     self.send_error(web.folder)
@@ -72,6 +80,8 @@ class Web:
                     data = data[int(span[1]) : int(span[2] or len(data)) + 1]
                 if web.sizes:
                     self.send_header("Content-Length", str(len(data)))
+                if web.modified:
+                    self.send_header("Last-Modified", web.modified)
                 self.send_header("Content-Type", "text/html")
                 self.end_headers()
                 if self.command == "GET":

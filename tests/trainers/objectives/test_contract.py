@@ -13,6 +13,7 @@ from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 from trainers.accumulation import accumulate
 from trainers.core.objective import LossOutput, Objective
 from trainers.objectives import OBJECTIVES
+from trainers.segmentation import dense_network
 
 SIZE = AROUND.size
 INPUTS = {
@@ -198,3 +199,13 @@ def test_who_classifies_a_label_of_its_own_says_what_a_guesser_gets(kind: str) -
             right, count = right + metrics["accuracy"] * usable, count + usable
     deviation = (objective.chance * (1 - objective.chance) / count) ** 0.5
     assert abs(right / count - objective.chance) < 4 * deviation
+
+
+@every
+def test_image_towers_have_places_for_dense_labels(kind: str) -> None:
+    tower = small(kind).encoders().get("image")
+    if tower is None:
+        pytest.skip("no image tower")
+    images = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8).numpy()
+    network = dense_network(tower, images, 3)
+    assert network(torch.rand(2, 3, SIZE, SIZE) * 2 - 1).shape == (2, 3, SIZE, SIZE)

@@ -19,7 +19,7 @@ from trainers.requests import Inbox, done, file_result, request_url
 
 _AWAY = 60.0  # seconds at least that the last look may be put off
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
-_PLACED = 600.0  # seconds of waiting after which a job that failed never had a place
+_PLACED = 880.0  # seconds of waiting after which a job that fails has had no place
 Status = Literal["new", "waiting", "running", "succeeded", "failed"]
 
 
@@ -190,6 +190,8 @@ class EvaluationManager:
                     self._follow_up(standing, self._jobs.status(self._name(standing)), now)
                 except (OSError, RuntimeError) as error:  # it may answer again before time is up
                     self._note(error)
+                    if now - standing.since > self._limits.timeout:
+                        self._put(standing, "running")  # and is stopped as one that hangs
         for action in decide(list(self._standings.values()), self._limits, now):
             self._act(action, now)
 
@@ -198,7 +200,9 @@ class EvaluationManager:
         if standing.status == "waiting" and status == "running":
             standing = replace(standing, since=now)
         elif standing.status == "waiting" and status == "failed" and waited > _PLACED:
-            standing = replace(standing, tries=standing.tries - 1)
+            # While training has the room. Afterwards requests must come to an end.
+            given_back = not self._finishing.is_set()
+            standing = replace(standing, tries=standing.tries - given_back)
         elif status == "waiting" and waited > self._limits.timeout:
             cpus, gpus = self._limits.cpus, self._limits.gpus
             self._tell(f"no room on the cluster for a job of {cpus:g} CPUs, {gpus:g} GPUs")

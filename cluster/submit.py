@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from ray.job_submission import JobStatus
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 import cluster
 import pipelines
@@ -95,8 +95,10 @@ def follow(name: str, address: str, say: Callable[[str], None]) -> None:
     while True:
         try:
             status = jobs.get_job_status(name)
-            lines = jobs.get_job_logs(name).splitlines()
+            lines = _log_of(jobs, name, status)
         except (OSError, RuntimeError) as error:  # a network that fails ends no job
+            if "does not exist" in str(error):  # a head that was started anew
+                raise UserError(f"the cluster at {address} knows no job {name} any more") from None
             if time.monotonic() - heard > _AWAY:
                 raise UserError(
                     f"the cluster at {address} has not answered for {_AWAY:g} s; the job {name} "
@@ -116,6 +118,15 @@ def follow(name: str, address: str, say: Callable[[str], None]) -> None:
         time.sleep(_PAUSE)
     if status is not JobStatus.SUCCEEDED:
         raise UserError(f"job {name} {status.value.lower()}; {_last(lines)}")
+
+
+def _log_of(jobs: JobSubmissionClient, name: str, status: JobStatus) -> list[str]:
+    try:
+        return list(jobs.get_job_logs(name).splitlines())
+    except (OSError, RuntimeError):
+        if status not in _ENDED:
+            raise
+        return []  # how it ended is known
 
 
 def _last(lines: list[str]) -> str:

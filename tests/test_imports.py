@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,29 @@ print(*[m for m in heavy if m in sys.modules])
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert found.stdout.split() == []
+
+
+ENGINE = ["trainers/deepspeed_engine.py", "trainers/deepspeed_state.py"]
+GRAPHS = ["cluster/bench/loader.py", "pipelines/stream.py"]
+JOBS = ["cluster/ray_jobs.py", "cluster/submit.py"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "places"),
+    [
+        (("import deepspeed", "from deepspeed"), ENGINE),
+        (("ray.data.read_", "ray.data.from_", "ray.data.range"), GRAPHS),
+        ((".submit_job(",), JOBS),
+    ],
+)
+def test_what_one_place_does_no_other_does(marks, places):
+    """Rules on who may import whom that are about uses, too."""
+    root = Path(__file__).parents[1]
+    packages = [root / name for name in ("pipelines", "trainers", "cluster")]
+    files = [file for package in packages for file in package.rglob("*.py")]
+    found = [
+        path.relative_to(root).as_posix()
+        for path in files
+        if any(mark in path.read_text() for mark in marks)
+    ]
+    assert sorted(found) == places

@@ -214,11 +214,14 @@ def latest(run: str) -> Commit | None:
 
 
 def find(checkpoint: str) -> Commit:
-    """Open a checkpoint, or the newest of a run.
+    """Open a checkpoint, by its folder or its sample count there, or the newest of a run.
 
     Raises:
         StorageError: There is none.
     """
+    head, _, number = checkpoint.rstrip("/").rpartition("/")
+    if number.isdecimal() and head.rpartition("/")[2] == "checkpoints":
+        checkpoint = storage.join(head, name_of(int(number)))
     if storage.exists(storage.join(checkpoint, MANIFEST)):
         return open_commit(checkpoint)
     last = latest(checkpoint)

@@ -87,7 +87,7 @@ class Loader:
 
         Raises:
             UserError: The model was trained on no images.
-            DataError: No sample has them all, and an image and its mask; or over 1 % lack a text.
+            DataError: No sample has them all, and an image and its mask.
             StorageError: The tars cannot be read.
         """
         self._check_size()
@@ -98,7 +98,7 @@ class Loader:
                 texts = left_out.texts(decoder, raw)
                 self._check_members(raw)
                 rows.append((number, raw.key, texts))
-        left_out.check(url, len(rows), len(source.index))
+        left_out.check_some(url, len(rows))
         return Texts(
             numbers=[number for number, _, _ in rows],
             keys=[key for _, key, _ in rows],
@@ -179,14 +179,22 @@ class _LeftOut:
                 self._first_lacking = self._first_lacking or f"{raw.key}: {error}"
             raise
 
+    def check_some(self, url: str, read: int) -> None:
+        """Refuse a set of which nothing is left.
+
+        Raises:
+            DataError: No sample is readable.
+        """
+        if not read:
+            raise DataError(f"{url}: no sample is readable; {self._first}")
+
     def check(self, url: str, read: int, asked: int) -> None:
         """Refuse a set of which nothing is left, or not what it claims to be.
 
         Raises:
             DataError: No sample is readable, or over 1 % lack a text.
         """
-        if not read:
-            raise DataError(f"{url}: no sample is readable; {self._first}")
+        self.check_some(url, read)
         if self._lacking > _LACKING * asked:
             raise DataError(
                 f"{url}: {self._lacking} of {asked} samples lack a text that is asked for; the "

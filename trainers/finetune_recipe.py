@@ -52,7 +52,7 @@ class FinetuneRecipe(Config):
         mode: What is done with them: ``probe``, ``knn``, ``full`` or ``dense``.
     """
 
-    name: str
+    name: Name
     seed: int = 0
     checkpoint: Url | None = None
     random: RandomTower | None = None

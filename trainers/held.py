@@ -47,8 +47,11 @@ def sweep(parent: Path, prefix: str) -> None:
     """Remove what processes that are gone have left. Their numbers would not tell in containers."""
     for folder in parent.glob(f"{prefix}*"):
         try:
-            file = os.open(folder / _LOCK, os.O_WRONLY)
-        except OSError:  # being made or removed by somebody, or somebody else's
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            # Of a pipe, opening would wait for who reads it.
+            file = os.open(folder / _LOCK, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:  # being made or removed by somebody
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,7 @@ from pipelines.reader import DataConfig
 from pipelines.shards import storage
 from trainers.collapse import CollapseConfig
 from trainers.core.engine import OptimizerConfig
+from trainers.labels import Name
 from trainers.objectives import OBJECTIVES
 
 EVALUATIONS = Family("trainers.evaluations")
@@ -50,7 +51,7 @@ class Recipe(Config):
         evaluations: Asked for at every commit.
     """
 
-    name: str
+    name: Name
     seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63)
     data: DataConfig
     tokenizer: TokenizerConfig | None = None

@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 import cluster.cli
+from cluster.cli._terminal import printable
 from pipelines.core import UserError
 from pipelines.shards.storage import redact
 
@@ -72,6 +73,6 @@ def main() -> None:
 
 def _end(line: str, debug: bool) -> NoReturn:
     """Tell what went wrong, without credentials, and end as a failure."""
-    text = traceback.format_exc().rstrip() if debug else line
-    print(redact(text), file=sys.stderr)
+    lines = traceback.format_exc().rstrip().splitlines() if debug else [" ".join(line.split("\n"))]
+    print("\n".join(printable(redact(text)) for text in lines), file=sys.stderr)
     sys.exit(1)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cluster.cli._terminal import printable
 from pipelines.core import StorageError
 from pipelines.shards import storage
 
@@ -19,7 +20,7 @@ console = Console(stderr=True)
 
 def say(line: str) -> None:
     """Tell the user a line, without credentials."""
-    console.print(storage.redact(line), markup=False, highlight=False)
+    console.print(printable(storage.redact(line)), markup=False, highlight=False)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cli._terminal import printable
+
 if TYPE_CHECKING:
     from cluster.run import Finished
 
@@ -19,11 +21,8 @@ def show(finished: Finished) -> None:
     if results:
         console.print(_table(results))
     for failure in summary["failures"]:
-        console.print(
-            f"{failure['evaluation']} {failure['dataset']} at {failure['samples']} samples failed: "
-            f"{failure['error']}",
-            markup=False,
-        )
+        what = f"{failure['evaluation']} {failure['dataset']} at {failure['samples']} samples"
+        console.print(printable(f"{what} failed: {failure['error']}"), markup=False)
     if summary["quarantined"]:
         console.print(
             f"{summary['quarantined']:,} samples left out, unreadable: "

@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Train CLIP on the shipped emoji, evaluate it on a style it never saw, and report.
 
-    The same as training the recipe clip-emoji. Stopped, it goes on when run again.
+    The same as eagleray train clip-emoji --out runs/demo. Stopped, it goes on when run again.
 
     Example: eagleray demo --out runs/demo
     """

@@ -40,13 +40,13 @@ def command(
 
     from cluster import doctor  # after what is likely wrong: it imports Ray
 
-    here = cluster is None and "RAY_ADDRESS" not in os.environ
+    here = not (cluster or os.environ.get("RAY_ADDRESS"))
     machine, data = doctor.look_at_machine(), doctor.look_at_data(loaded)
     findings = list(doctor.examine(loaded, chosen, machine, data, here))
     findings += doctor.evaluations(loaded, doctor.look_at_evaluations(loaded))
     if out is not None:
         findings += doctor.writable(out)
-    if cluster is not None:
+    if cluster:
         import time
 
         from cluster.session import connect

@@ -11,6 +11,7 @@ import typer
 
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
+from cluster.cli._terminal import tell
 
 if TYPE_CHECKING:
     from pipelines.shards.index import Index, Listed, Scan, Scanned
@@ -84,7 +85,7 @@ def describe(index: Index, scanned: int, seconds: float) -> dict[str, Any]:
 
 def _show(result: dict[str, Any]) -> None:
     for fault in result["damaged"]:
-        print(f"damaged: {fault['shard']}: {fault['reason']}")
+        tell(f"damaged: {fault['shard']}: {fault['reason']}")
     print(
         f"{result['samples']:,} samples in {result['shards']:,} shards "
         f"({result['bytes'] / 1e6:,.1f} MB); {result['scanned']:,} shards read in "

@@ -10,6 +10,7 @@ import typer
 
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
+from cluster.cli._terminal import printable
 from cluster.cli.index import Counted
 from pipelines.shards import storage
 
@@ -100,13 +101,3 @@ def _show(facts: Mapping[str, Any]) -> None:
         out.print(title)
         out.print(shown)
         out.print()
-
-
-def printable(text: str) -> str:
-    r"""A text of a data set as a terminal may show it: without what would move the cursor.
-
-    >>> printable("a\x1b[2Jb")
-    'a�[2Jb'
-    """
-    kept = "\u200d\u202f\ufe0f"  # what joins emoji, and the narrow space before units
-    return "".join(c if c.isprintable() or c in kept else "\ufffd" for c in text)

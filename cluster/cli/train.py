@@ -17,7 +17,7 @@ from cluster.cli._summary import show
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
-    out: Annotated[str | None, typer.Option("--out", help="URL of the run.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="URL of the run; runs/NAME.")] = None,
     profile_name: ProfileName = "laptop",
     workers: Workers = None,
     overrides: Set = None,

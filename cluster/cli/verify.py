@@ -12,6 +12,7 @@ import typer
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import bar, say
+from cluster.cli._terminal import tell
 from pipelines.core import ConfigError, DataError, StorageError
 
 
@@ -94,9 +95,9 @@ def _lines_to(file: Path | None) -> Iterator[Callable[[str], object]]:
 
 def _show(result: dict[str, Any]) -> None:
     for fault in result["damaged_shards"]:
-        print(f"damaged: {fault['shard']}: {fault['reason']}")
+        tell(f"damaged: {fault['shard']}: {fault['reason']}")
     for fault in result["faults"][:10]:
-        print(f"unreadable: {fault['key']} in {fault['shard']}: {fault['reason']}")
+        tell(f"unreadable: {fault['key']} in {fault['shard']}: {fault['reason']}")
     once = "once" if result["delivered"] <= result["samples"] else "as often as the order has it"
     verdict = f"every one came {once}, in order" if result["exact"] else "NOT exact"
     print(
@@ -110,4 +111,4 @@ def _show(result: dict[str, Any]) -> None:
     if "seconds" in result:
         print(f"{result['seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s")
     for example in result["examples"]:
-        print(example)
+        tell(example)

@@ -95,9 +95,16 @@ class Tokenizer:
             DataError: Not a tokenizer.
         """
         try:
-            return cls(Backend.from_str(text), length)
+            backend = Backend.from_str(text)
         except Exception as error:  # the binding raises bare Exception
             raise DataError(f"tokenizer.json is damaged ({error}); delete the run") from None
+        # What this project does not write may be of any length.
+        backend.no_padding()
+        backend.no_truncation()
+        ids = backend.get_vocab().values()
+        if sorted(ids) != list(range(len(ids))):
+            raise DataError("tokenizer.json is damaged (its ids have gaps); delete the run")
+        return cls(backend, length)
 
 
 def _piece(tokens: list[int], length: int, draw: float) -> list[int]:

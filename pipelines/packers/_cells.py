@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipelines.packers._beside import TEXT_BYTES
 from pipelines.packers._contract import Unreadable
 from pipelines.packers._media import IMAGE_BYTES, image_extension, read_media
-from pipelines.packers._tree import local_fault
+from pipelines.packers._tree import local_fault, special
 
 _URL = re.compile(r"(https?|s3|gs|gcs|az|abfss?|hf|file|memory)://")
 
@@ -89,6 +89,8 @@ def _place(path: str, table: str) -> str:
     if "::" in path or ("://" in path and not _URL.match(path)):
         raise Unreadable("a URL of an unknown sort")
     if "://" in path:
+        if fault := special(path):
+            raise Unreadable(fault)
         return path
     if path.startswith("/"):
         raise Unreadable("an absolute path; it must be relative to the table, or a file:// URL")

@@ -9,12 +9,13 @@ import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core import DataError, UserError
+from pipelines.core import DataError, StorageError, UserError
 from pipelines.shards import storage
 
 # What is not UTF-8 is let through marked: it is read ahead of the line that has it.
@@ -64,7 +65,7 @@ def batches(url: str, columns: Sequence[str]) -> Batches:
         with storage.explained(url), storage.open_read(url) as stream:
             yield from _csv_batches(_lines(url, stream), columns)
         return
-    with storage.explained(url), storage.open_anywhere(url) as stream:
+    with storage.explained(url), _one_state(url), storage.open_anywhere(url) as stream:
         file = _parquet(url, stream)
         try:
             yield from map(_plain, file.iter_batches(BATCH, columns=list(columns)))
@@ -91,6 +92,19 @@ def _cell(scalar: Any) -> Any:
         return scalar.as_py()
     except (ValueError, OverflowError):  # text that is none, times that no clock has
         return None
+
+
+@contextmanager
+def _one_state(url: str) -> Iterator[None]:
+    """Refuse a file that is replaced while it is read: its footer would be another's."""
+    before = storage.stamp(url)
+    try:
+        yield
+    except (DataError, StorageError):
+        if storage.stamp(url) == before:
+            raise
+    if storage.stamp(url) != before:
+        raise DataError(f"{url}: changed while it was read; run again")
 
 
 def _parquet(url: str, stream: IO[bytes]) -> pq.ParquetFile:

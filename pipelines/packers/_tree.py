@@ -128,6 +128,12 @@ def local_fault(folder: str, url: str) -> str:
     return _outside(root, Path(path)) or _special(Path(path))
 
 
+def special(url: str) -> str:
+    """Say why a local file is not read that is none, such as a pipe; else an empty string."""
+    fs, path = storage.locate(url)
+    return _special(Path(path)) if storage.is_local(fs) else ""
+
+
 def _outside(root: Path, path: Path) -> str:
     inside = Path(os.path.realpath(path)).is_relative_to(root)
     return "" if inside else "a link that leaves the folder"

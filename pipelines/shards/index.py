@@ -212,17 +212,34 @@ def _refresh(
             if table is not None:
                 held[shard.url] = table
             if place and time.monotonic() - kept > _KEPT:
-                storage.write_atomic(place, _index(listed, have, held).to_bytes())
+                _keep(listed, have, folders, place)
                 kept = time.monotonic()
     except BaseException:
-        if place and len(have) > len(known):
+        if place and have != known:
             with contextlib.suppress(StorageError):  # the fault that ended it matters more
-                storage.write_atomic(place, _index(listed, have, held).to_bytes())
+                _keep(listed, have, folders, place)
         raise
     index = _index(listed, have, held)
     if place:
         storage.write_atomic(place, index.to_bytes())
     return index
+
+
+def _keep(
+    listed: Sequence[Listed], have: Mapping[str, Shard], folders: Sequence[str], place: str
+) -> None:
+    """Keep what is known before all is, with what other processes have found out meanwhile."""
+    stamps = dict(listed)
+    table = _kept(place, len(listed), True)
+    if table is not None:
+        for shard in believed(table, place.rpartition("/")[0], folders).to_pylist():
+            mine, other = have.get(shard["url"]), Shard(**shard)
+            stamp = stamps.get(other.url)
+            if other.stamp == stamp and (mine is None or mine.stamp != stamp):
+                have = {**have, other.url: other}
+    index = _index(listed, have, {})
+    if table is None or not table.equals(index.shards):
+        storage.write_atomic(place, index.to_bytes())
 
 
 def _index(

@@ -186,6 +186,50 @@ def test_a_job_that_never_had_a_place_was_no_try(tmp_path: Path) -> None:
     assert filed(str(tmp_path), 64)[0].status == "failed"
 
 
+def test_at_the_end_of_a_run_jobs_without_a_place_are_given_up(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    manager._finishing.set()
+    for start in range(LIMITS.tries):
+        jobs.fate = "waiting"
+        manager.step(1000.0 * start)
+        manager.step(1000.0 * start + 1)
+        jobs.fate = "failed"
+        manager.step(1000.0 * start + 901)
+    manager.step(5000.0)
+    assert manager.open == 0
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_a_job_whose_preparation_failed_was_tried(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    for start in range(LIMITS.tries):  # Ray gives an environment 600 s
+        jobs.fate = "waiting"
+        manager.step(1000.0 * start)
+        manager.step(1000.0 * start + 1)
+        jobs.fate = "failed"
+        manager.step(1000.0 * start + 605)
+    manager.step(5000.0)
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_a_job_that_waits_where_the_server_went_away_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, jobs = setting(tmp_path)
+    jobs.fate = "waiting"
+    manager.step(0.0)
+    manager.step(1.0)
+
+    def away(name: str) -> Status:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(jobs, "status", away)
+    manager.step(50.0)
+    assert jobs.stopped == []
+    manager.step(LIMITS.timeout + 1)
+    assert jobs.stopped == jobs.started[:1]
+
+
 def test_what_is_filed_already_is_not_run_again(tmp_path: Path) -> None:
     manager, jobs = setting(tmp_path)
     file(tmp_path)

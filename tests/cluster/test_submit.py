@@ -81,6 +81,7 @@ class Answers:
 
     def __init__(self, *told: JobStatus | Exception) -> None:
         self.told = list(told)
+        self.logs: Exception | None = None
 
     def get_job_status(self, name: str) -> JobStatus:
         found = self.told.pop(0) if len(self.told) > 1 else self.told[0]
@@ -89,6 +90,8 @@ class Answers:
         return found
 
     def get_job_logs(self, name: str) -> str:
+        if self.logs is not None:
+            raise self.logs
         return "one\ntwo\n"
 
 
@@ -122,3 +125,17 @@ def test_a_cluster_that_stays_away_is_told_and_may_go_on(monkeypatch: pytest.Mon
 def test_a_job_that_failed_says_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="job job failed; two"):
         following(monkeypatch, JobStatus.FAILED)
+
+
+def test_a_job_that_is_gone_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = RuntimeError("Request failed with status code 404: Job job does not exist")
+    with pytest.raises(UserError, match="knows no job job any more"):
+        following(monkeypatch, JobStatus.RUNNING, gone)
+
+
+def test_how_a_job_ended_counts_where_its_log_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(JobStatus.FAILED)
+    answers.logs = RuntimeError("500")
+    monkeypatch.setattr("cluster.submit.client", lambda address: answers)
+    with pytest.raises(UserError, match="job job failed; its log is empty"):
+        follow("job", "http://head:8265", print)

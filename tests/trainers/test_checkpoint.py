@@ -26,6 +26,7 @@ from trainers.checkpoint import (
     commit_at,
     committed,
     discard_abandoned,
+    find,
     latest,
     newest,
     open_commit,
@@ -346,3 +347,11 @@ def test_what_killed_workers_staged_is_swept_away(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000064"]
     sweep(str(tmp_path / "new"))
     sweep("memory://elsewhere")
+
+
+@pytest.mark.parametrize("name", ["000000000064", "64", "64/"])
+def test_a_commit_is_found_by_its_samples(tmp_path: Path, name: str) -> None:
+    make(tmp_path, 64)
+    make(tmp_path, 128)
+    assert find(f"{tmp_path}/checkpoints/{name}").samples == 64
+    assert find(str(tmp_path)).samples == 128

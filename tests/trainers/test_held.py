@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -86,3 +87,11 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next(tmp_path: Path) ->
     assert (left.parent / "lock").exists()  # without it the rest would stay for ever
     HeldFolder(tmp_path, "held-").close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_that_somebody_has_put_there_holds_up_nobody(tmp_path: Path) -> None:
+    other = tmp_path / "held-x"
+    other.mkdir()
+    os.mkfifo(other / "lock")
+    HeldFolder(tmp_path, "held-").close()
+    assert (other / "lock").exists()

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.core import ConfigError, StorageError
+from pipelines.core import ConfigError, StorageError, validate
 from tests.trainers.conftest import small_recipe
 from trainers.recipe import (
+    Recipe,
     differences,
     load_recipe,
     override,
@@ -109,3 +110,9 @@ def test_two_evaluations_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize("value", ["*.tar", "{a,b}-{00..09}.tar", "@x", "a: b: c"])
 def test_an_override_that_is_no_yaml_stands_for_itself(value: str) -> None:
     assert override({}, [f"data.source.url={value}"]) == {"data": {"source": {"url": value}}}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "a b", ".hidden"])
+def test_a_name_that_is_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        validate(Recipe, small_recipe().model_dump(mode="json") | {"name": name}, "recipe")

@@ -17,6 +17,7 @@ from pydantic import Field
 from pipelines import core
 from pipelines.core.config import load_yaml
 from pipelines.shards import storage
+from pipelines.shards.url import Url
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -49,7 +50,7 @@ class Mlflow:
             timeout: Seconds that a request to a server may take.
         """
 
-        uri: str | None = None
+        uri: Url | None = None
         experiment: str = "eagleray"
         interval: float = Field(default=5.0, ge=0)
         timeout: int = Field(default=5, ge=1)
@@ -59,13 +60,11 @@ class Mlflow:
 
         Raises:
             ConfigError: MLflow is not installed, or a file cannot be beside the run.
-            StorageError: The server's URI holds credentials.
         """
         del samples
         _check_installed()
         self._run, self._config = run, config
         self._uri, self._artifacts = _beside(run) if config.uri is None else (config.uri, None)
-        storage.refuse_secrets(self._uri)
         # The library's own patience, some minutes, would be training's.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -175,7 +174,8 @@ def _check_installed() -> None:
         import sqlalchemy  # noqa: F401 which the file needs
     except ImportError as error:
         raise core.ConfigError(
-            f"trackers: mlflow needs a package ({error}); pip install 'eagleray[tracking]'"
+            f"trackers: mlflow needs a package ({error}); "
+            "pip install alembic mlflow-skinny sqlalchemy"
         ) from None
 
 

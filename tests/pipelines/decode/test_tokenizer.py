@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -140,3 +142,31 @@ def test_without_a_text_there_is_no_vocabulary(texts):
 def test_a_damaged_file_is_an_error_of_one_line(text):
     with pytest.raises(DataError, match=r"^tokenizer\.json is damaged \(.*\); delete the run$"):
         Tokenizer.from_json(text, 8)
+
+
+def test_what_another_tokenizer_file_asks_for_beside_a_vocabulary_is_not_done(tokenizer):
+    data = json.loads(tokenizer.to_json())
+    data["padding"] = {
+        "strategy": {"Fixed": 2_000_000},
+        "direction": "Left",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    data["truncation"] = {
+        "direction": "Right",
+        "max_length": 1,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    loaded = Tokenizer.from_json(json.dumps(data), LENGTH)
+    np.testing.assert_array_equal(loaded.encode(TEXTS), tokenizer.encode(TEXTS))
+
+
+def test_ids_beyond_the_vocabulary_are_refused(tokenizer):
+    data = json.loads(tokenizer.to_json())
+    token = max(data["model"]["vocab"], key=data["model"]["vocab"].get)
+    data["model"]["vocab"][token] += 1000
+    with pytest.raises(DataError, match="its ids have gaps"):
+        Tokenizer.from_json(json.dumps(data), LENGTH)

@@ -185,3 +185,18 @@ def test_text_that_is_none_is_a_cell_that_is_missing(tmp_path):
     )
     pq.write_table(pa.table({"key": column}), tmp_path / "t.parquet")
     assert list(cells(f"{tmp_path}/t.parquet", "key")) == ["a", None, "c"]
+
+
+def test_a_table_that_is_replaced_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    for number in (0, 1):
+        data = parquet({"n": [number] * 1000}, row_group_size=100)
+        if not number:
+            path.write_bytes(data)
+            rows = batches(str(path), ["n"])
+            next(rows)
+    other = tmp_path / "other"
+    other.write_bytes(data)
+    other.replace(path)
+    with pytest.raises(DataError, match="changed while it was read; run again"):
+        list(rows)

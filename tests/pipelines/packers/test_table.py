@@ -314,3 +314,11 @@ def test_files_that_are_missing_have_no_folder_listed(memory, put, outcome, monk
     assert samples == {}
     assert set(reasons.values()) == {"cannot be read (does not exist)"}
     assert not [path for path in listed if "none" in path]
+
+
+def test_a_pipe_that_a_table_names_is_no_file(tmp_path, put, outcome):
+    os.mkfifo(tmp_path / "pipe.png")
+    url = put(tmp_path, {"t.csv": f"image\nfile://{tmp_path}/pipe.png\n".encode()}) + "/t.csv"
+    samples, reasons = outcome("table", url, caption=None)
+    assert samples == {}
+    assert list(reasons.values()) == ["no regular file"]

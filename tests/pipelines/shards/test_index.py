@@ -142,6 +142,19 @@ def test_what_was_scanned_before_a_fault_is_not_scanned_again(shards, scan):
     assert same(index, open_index(f"{shards}/*.tar"))
 
 
+def test_what_another_process_has_found_meanwhile_is_kept(shards, scan):
+    def late(listed, folder):
+        yield from scan(listed[:1], folder)
+        open_index(f"{shards}/*.tar")
+        raise StorageError("changed while it was read; run again")
+
+    with pytest.raises(StorageError, match="run again"):
+        open_index(f"{shards}/*.tar", scan=late)
+    scan.take()
+    open_index(f"{shards}/*.tar", scan=scan)
+    assert scan.take() == []
+
+
 class Killed(BaseException):
     pass
 

@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from cluster.profile import load_profile
 from pipelines.core import ConfigError, StorageError
 from tests.trainers.conftest import small_recipe
 from trainers.trackers.mlflow import Mlflow
@@ -143,7 +144,7 @@ def test_without_the_package_the_error_says_what_to_install(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
-    with pytest.raises(ConfigError, match=r"pip install 'eagleray\[tracking\]'") as caught:
+    with pytest.raises(ConfigError, match="pip install alembic mlflow-skinny") as caught:
         tracker(run)
     assert "\n" not in str(caught.value)
 
@@ -151,3 +152,13 @@ def test_without_the_package_the_error_says_what_to_install(
 def test_a_run_in_a_bucket_needs_a_server(memory: str) -> None:
     with pytest.raises(ConfigError, match="set its uri to a tracking server"):
         Mlflow(Mlflow.Config(), run=memory, samples=0)
+
+
+def test_a_profile_that_holds_a_credential_is_refused_before_it_goes_anywhere(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text("trackers: [{kind: mlflow, uri: 'https://me:hunter2@mlflow.example'}]\n")
+    with pytest.raises(StorageError, match="must not hold credentials") as error:
+        load_profile(str(file))
+    assert "hunter2" not in str(error.value)

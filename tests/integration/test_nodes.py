@@ -11,7 +11,7 @@ import pytest
 
 from cluster.verify import verify_run
 from tests.integration.conftest import lines_of
-from tests.integration.two_nodes import events_of
+from tests.integration.two_nodes import SAMPLES, events_of
 from trainers.checkpoint import committed
 
 pytestmark = pytest.mark.slow
@@ -31,11 +31,11 @@ def _run(what: str, tars: str, folder: Path) -> Path:
     return folder / "run"
 
 
-def _exact(run: Path) -> None:
+def _exact(run: Path, samples: int = 4_800) -> None:
     keys: list[str] = []
     audit = verify_run(str(run), keys.append)
     assert audit["exact"], audit["examples"]
-    assert len(keys) == committed(str(run))[-1] == 4800
+    assert len(keys) == committed(str(run))[-1] == samples
 
 
 def test_a_killed_node_costs_less_than_a_minute_and_no_sample(runs: dict[str, Path]) -> None:
@@ -70,4 +70,4 @@ def test_a_run_takes_up_a_node_that_comes(tars: str, tmp_path: Path) -> None:
     first, *others = [event["text"] for event in events_of(run)]
     assert "with 1 of 2 workers" in first
     assert any("went on" in text and "of 2" not in text for text in others)
-    _exact(run)
+    _exact(run, SAMPLES["grow"])

@@ -31,6 +31,8 @@ from trainers.checkpoint import committed
 # A node holds one worker with its readers, so that two workers take two nodes.
 Strike = Callable[[Cluster], None]
 CPUS = 2
+# A node takes seconds to come and is looked for every five: the run must not be over by then.
+SAMPLES = {"whole": 4_800, "kill": 4_800, "drain": 4_800, "grow": 19_200}
 PROFILE = Profile(
     workers=2,
     min_workers=1,
@@ -53,7 +55,9 @@ def main(what: str, tars: str, out: str) -> None:
         cluster.add_node(num_cpus=CPUS)
     # Small steps: with large ones rounding grows until two runs have nothing to do with each other.
     optimizer = {"learning_rate": 1e-4, "warmup": 0}
-    recipe = tar_recipe(tars, samples=4_800, commit_every=480, log_every=1, optimizer=optimizer)
+    recipe = tar_recipe(
+        tars, samples=SAMPLES[what], commit_every=480, log_every=1, optimizer=optimizer
+    )
     told = {"began": time.time()}
     strikes = {"kill": _kill, "drain": _drain, "grow": _grow}
     striker = threading.Thread(

@@ -23,7 +23,7 @@ _FIRST = (
     *("loss", "samples_per_second", "data_wait_share", "learning_rate", "grad_norm"),
     *("feature_rank", "feature_spread"),
 )
-_LAST = ("memory_bytes", "flops_per_second", "mfu", "seconds_")
+_LAST = ("mfu", "memory_bytes", "flops_per_second", "seconds_", "collapsed")
 _TITLES = {
     "samples_per_second": "Samples per second",
     "data_wait_share": "Waiting for data",
@@ -55,9 +55,13 @@ def training_charts(view: RunView) -> list[Chart]:
     named = dict.fromkeys(key for row in view.metrics for key in row if key not in _PROGRESS)
     others = [key for key in named if key not in _FIRST]
     keys = [key for key in _FIRST if key in named]
-    keys += sorted(others, key=lambda key: key.startswith(_LAST))
+    keys += sorted(others, key=_lateness)
     charts = (_curve(view, key, f"t{i}") for i, key in enumerate(keys[:_CURVES]))
     return [chart for chart in charts if chart is not None]
+
+
+def _lateness(key: str) -> int:
+    return next((place for place, name in enumerate(_LAST, 1) if key.startswith(name)), 0)
 
 
 def evaluation_chart(view: RunView, history: Sequence[EvaluationResult], prefix: str) -> Chart:

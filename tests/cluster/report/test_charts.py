@@ -30,6 +30,7 @@ def test_what_an_event_points_at_is_drawn_and_how_it_computed_falls_off(run: Any
     (run.root / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     titles = [chart.title for chart in charts.training_charts(read_run(run.url))]
     assert titles[5:10] == ["Feature rank", "Feature spread", "Accuracy", "Uniformity", "Alignment"]
+    assert titles[10].lower() == "mfu"
     assert "Seconds communication" not in titles
 
 

@@ -50,7 +50,7 @@ def train_to_the_end(
     reference, restarts = ray.put(reader), 0
     every, had, asked = LOOK, 0, False
     with demand(need):
-        while (before := last_commit(run)) < planned:
+        while (before := newest(run)) < planned:
             ask_for_what_is_missing(run, recipe)
             workers = wait_for_workers(need, profile.wait_for_workers, say)
             every = next_look(every, asked, had, workers)
@@ -69,7 +69,7 @@ def train_to_the_end(
             except Exception as error:  # what it means is decided below
                 failed = _after(error, run, recipe, profile, facts, before, restarts)
             had, asked = workers, growth.asked
-            restarts = 0 if last_commit(run) > before else restarts + failed
+            restarts = 0 if newest(run) > before else restarts + failed
 
 
 def _after(
@@ -82,7 +82,7 @@ def _after(
     restarts: int,
 ) -> bool:
     """Note what ended an attempt, and raise what ends the run; tells whether it failed."""
-    skipped, samples = read_skipped(run), last_commit(run)
+    skipped, samples = read_skipped(run), newest(run)
     progressed = samples > before
     left = recipe.rewinds - len(skipped.windows)
     decision = recovery.decide(error, restarts, profile.restarts, progressed, left)
@@ -115,11 +115,6 @@ def ask_for_what_is_missing(run: str, recipe: Recipe) -> None:
         if commits_after(samples // batch, batch, recipe.commit_every, recipe.steps):
             asked = request_for(run, str(Path.cwd()), commit_at(run, samples), recipe.evaluations)
             FileSink(run).submit(asked)
-
-
-def last_commit(run: str) -> int:
-    """Samples of a run's last commit; 0 without one."""
-    return newest(run)
 
 
 def _job(run: str, recipe: Recipe, profile: Profile) -> Job:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from cluster.alone import alone
-from cluster.attempts import ask_for_what_is_missing, last_commit, train_to_the_end
+from cluster.attempts import ask_for_what_is_missing, train_to_the_end
 from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
 from cluster.prepare import Prepared, claim, prepare, whole_url
@@ -26,7 +26,7 @@ from cluster.session import Session, check_address, connect
 from cluster.workforce import Need, check_room, cluster_nodes
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
-from trainers.checkpoint import committed
+from trainers.checkpoint import committed, newest
 from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
 from trainers.requests import filed, judged
@@ -102,9 +102,9 @@ def _train_alone(
             faults = _train(run, recipe, profile, prepared, facts, session, watch, say)
     with storage.persisting(profile.reader.outage):
         for fault in faults:
-            facts.event(last_commit(run), fault)
+            facts.event(newest(run), fault)
         evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
-        facts.conclude(read_clock(run), last_commit(run), len(read_quarantine(quarantine_url(run))))
+        facts.conclude(read_clock(run), newest(run), len(read_quarantine(quarantine_url(run))))
         facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
         url = write_summary(run)
         return Finished(run, json.loads(storage.read_text(url)), write_report(run))

@@ -98,7 +98,10 @@ def follow(name: str, address: str, say: Callable[[str], None]) -> None:
             lines = _log_of(jobs, name, status)
         except (OSError, RuntimeError) as error:  # a network that fails ends no job
             if "does not exist" in str(error):  # a head that was started anew
-                raise UserError(f"the cluster at {address} knows no job {name} any more") from None
+                raise UserError(
+                    f"the cluster at {address} knows no job {name} any more; submit it again with "
+                    "the same --out, and it goes on from its last commit"
+                ) from None
             if time.monotonic() - heard > _AWAY:
                 raise UserError(
                     f"the cluster at {address} has not answered for {_AWAY:g} s; the job {name} "

@@ -78,7 +78,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.setattr(attempts, "Growth", Growing)
         monkeypatch.setattr(attempts, "demand", nothing)
         monkeypatch.setattr(attempts, "wait_for_workers", lambda *_: next(counts))
-        monkeypatch.setattr(attempts, "last_commit", lambda _: committed[0])
+        monkeypatch.setattr(attempts, "newest", lambda _: committed[0])
         monkeypatch.setattr(ray, "put", lambda thing: thing)
         raised = None
         try:
@@ -138,7 +138,7 @@ def test_evaluations_that_no_worker_asked_for_are_asked_for_before_workers_go_on
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        attempts, "ask_for_what_is_missing", lambda run, _: asked.append(attempts.last_commit(run))
+        attempts, "ask_for_what_is_missing", lambda run, _: asked.append(attempts.newest(run))
     )
     play((2, RuntimeError("died")), (STEPS, None))
     assert asked == [0, 2 * BATCH]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
 from cluster.worker_group import train_group
 from cluster.workforce import LOOK, Growth, Need, demand, next_look, wait_for_workers
+from pipelines.core import UserError
 from pipelines.reader import Reader
 from pipelines.shards import storage
 from trainers.checkpoint import commit_at, committed, newest
@@ -21,6 +23,8 @@ from trainers.meter import NotFinite
 from trainers.recipe import Recipe
 from trainers.requests import FileSink, request_for, requested
 from trainers.schedule import commits_after
+
+_SHOWN = 90.0  # seconds until a network disk shows what another machine wrote
 
 
 def train_to_the_end(
@@ -68,8 +72,22 @@ def train_to_the_end(
                     train_group(config, profile, workers)
             except Exception as error:  # what it means is decided below
                 failed = _after(error, run, recipe, profile, facts, before, restarts)
+            else:
+                _expect_a_commit(run, before)
             had, asked = workers, growth.asked
             restarts = 0 if newest(run) > before else restarts + failed
+
+
+def _expect_a_commit(run: str, before: int) -> None:
+    """Workers commit before they end in order: where none is seen here, they wrote elsewhere."""
+    deadline = time.monotonic() + _SHOWN
+    while newest(run) <= before:
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"{run}: workers ended in order, but no commit of theirs is seen here; "
+                "--out must be one place that every node reaches, such as s3://..."
+            )
+        time.sleep(1.0)
 
 
 def _after(

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.profile import Profile, check_fit
 from cluster.session import object_store
-from cluster.workforce import Need, Node, fitting
+from cluster.workforce import Need, Node, fitting, read_tasks, worker_resources
 from pipelines.available import available_memory
 from pipelines.core import UserError
 from pipelines.decode import Decoder
@@ -196,8 +196,9 @@ def devices(profile: Profile, machine: Machine) -> Finding:
     if _elsewhere(profile, machine):
         text = "the profile trains on CUDA, and this machine has none; right on a cluster that has"
         return Finding("warning", "devices", text)
-    if machine.gpus < (wanted := _gpus(profile, profile.workers)):
-        text = f"workers{_and_readers(profile)} take {wanted:g} GPUs, {machine.gpus} are here"
+    wanted, who = _taken(profile, profile.workers, "GPU")
+    if machine.gpus < wanted:
+        text = f"{who} take {wanted:g} GPUs, {machine.gpus} are here"
         return Finding("warning", "devices", f"{text}; the others must be elsewhere")
     if profile.device == "cpu" and profile.workers > machine.cpus:
         text = f"{profile.workers} workers share {machine.cpus} cores; fewer are not slower"
@@ -205,33 +206,39 @@ def devices(profile: Profile, machine: Machine) -> Finding:
     return Finding("ok", "devices", f"{machine.cpus} cores, {machine.gpus} GPUs")
 
 
-def _gpus(profile: Profile, workers: int) -> float:
-    """GPUs of workers with one read task each, without which there is no batch."""
-    training = workers if profile.device == "cuda" else 0
-    return training + workers * profile.reader.gpus
-
-
-def _and_readers(profile: Profile) -> str:
-    return " and their readers" if profile.reader.gpus else ""
+def _taken(profile: Profile, workers: int, name: str) -> tuple[float, str]:
+    """How much of a resource workers take with the read tasks they need, and who takes it."""
+    reading = sum(task.get(name, 0.0) for task in read_tasks(profile, workers))
+    who = "workers and their readers" if reading else "workers"
+    return workers * worker_resources(profile).get(name, 0.0) + reading, who
 
 
 def room(recipe: Recipe, profile: Profile, nodes: Sequence[Node]) -> Finding:
-    """Whether a cluster's nodes have room for the fewest workers, and their readers' GPUs.
+    """Whether a cluster's nodes have room for the fewest workers, and for their readers.
 
     Args:
         recipe: What is to be learned.
         profile: Where.
         nodes: What each node has, whether it is free or not.
     """
-    need = replace(Need.of(profile, recipe.global_batch), reading=0.0)
-    gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if not fitting(need, nodes):
+    need = Need.of(profile, recipe.global_batch)
+    if not fitting(need if need.varies else replace(need, reading=0.0), nodes):
         text = f"no room for {need} on its {len(nodes)} nodes"
-    elif gpus < (wanted := _gpus(profile, need.least)):
-        text = f"workers{_and_readers(profile)} take {wanted:g} GPUs, {gpus:g} are there"
+    elif short := _short(profile, need.least, nodes):
+        text = short
     else:
         return Finding("ok", "cluster", f"has room for {need}")
     return Finding("warning", "cluster", f"{text}; right where an autoscaler adds nodes")
+
+
+def _short(profile: Profile, workers: int, nodes: Sequence[Node]) -> str:
+    """What nodes lack for so many workers and their readers, in all; empty for nothing."""
+    for name in ("CPU", "GPU"):
+        there = sum(node.get(name, 0.0) for node in nodes)
+        wanted, who = _taken(profile, workers, name)
+        if wanted > there + 1e-6:
+            return f"{who} take {wanted:g} {name}s, {there:g} are there"
+    return ""
 
 
 def _elsewhere(profile: Profile, machine: Machine) -> bool:

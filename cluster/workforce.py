@@ -38,6 +38,7 @@ class Need:
         most: Most workers.
         worker: Resources of a worker.
         reading: Logical CPUs of a worker's readers, on any node.
+        tasks: Resources of read tasks that must have room, or no batch would ever come.
     """
 
     batch: int
@@ -45,6 +46,7 @@ class Need:
     most: int
     worker: Node
     reading: float
+    tasks: Sequence[Node] = ()
 
     @property
     def varies(self) -> bool:
@@ -61,13 +63,24 @@ class Need:
         least = profile.workers if profile.min_workers is None else profile.min_workers
         reading = profile.reader.tasks_ahead * profile.reader.cpus
         shared = batch // profile.engine.accumulate
-        return cls(shared, least, profile.workers, worker_resources(profile), reading)
+        tasks = read_tasks(profile, profile.workers)
+        return cls(shared, least, profile.workers, worker_resources(profile), reading, tasks)
 
 
 def worker_resources(profile: Profile) -> dict[str, float]:
     """Resources of a training worker."""
     gpus = {"GPU": 1.0} if profile.device == "cuda" else {}
     return {"CPU": profile.cpus_per_worker, **gpus}
+
+
+def read_tasks(profile: Profile, workers: int) -> list[Node]:
+    """Resources of the fewest read tasks that so many workers can train with.
+
+    A task that waits gives its CPUs back, so that one place is enough for all; GPUs it keeps.
+    """
+    cpus, gpus = profile.reader.cpus, profile.reader.gpus
+    task = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    return [task] * (workers if gpus else 1) if task else []
 
 
 def fitting(need: Need, nodes: Sequence[Node]) -> int:
@@ -136,7 +149,8 @@ def demand(need: Need) -> Iterator[None]:
     if not need.varies:
         yield
         return
-    request_resources(bundles=[dict(need.worker)] * need.most)
+    reading = [{"CPU": need.reading}] * need.most if need.reading else []
+    request_resources(bundles=[*([dict(need.worker)] * need.most), *reading])
     try:
         yield
     finally:
@@ -180,7 +194,8 @@ def wait_for_workers(
 
 def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> None:
     """Reserve room for all workers and give it back: an autoscaler adds it to what is in use."""
-    group = placement_group([dict(need.worker)] * need.most)
+    # Without a place to read a run would hold its devices and wait for its first batch.
+    group = placement_group([*([dict(need.worker)] * need.most), *map(dict, need.tasks)])
     try:
         if group.wait(min(_FREE, patience)):
             return
@@ -192,7 +207,8 @@ def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> No
 
 
 def _no_room(need: Need, patience: float) -> UserError:
-    return UserError(f"no room for {need} in {patience:g} s; add nodes, or {_LESS}")
+    readers = " and their readers" if need.tasks else ""
+    return UserError(f"no room for {need}{readers} in {patience:g} s; add nodes, or {_LESS}")
 
 
 def check_room(need: Need, nodes: Sequence[Node]) -> None:

@@ -67,7 +67,9 @@ class LogMel(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = found.abs().square() / self._window.sum().to(sound.dtype) ** 2
+            # Magnitudes of complex numbers take a CPU as long as the transform does.
+            power = torch.addcmul(found.real.square(), found.imag, found.imag)
+            power = power / self._window.sum().to(sound.dtype) ** 2
             return (self._bands.to(sound.dtype) @ power + _FLOOR).log()
 
 

@@ -20,7 +20,8 @@ from pipelines.reader import Reader, Share
 from pipelines.shards import storage
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
-from trainers.checkpoint import Commit, discard_abandoned, latest
+from trainers.agreed import agreed_commit
+from trainers.checkpoint import Commit, discard_abandoned
 from trainers.core.engine import Engine
 from trainers.core.objective import Objective
 from trainers.delivered import Delivered
@@ -54,7 +55,7 @@ def work(config: dict[str, Any]) -> None:
 
     if rank == 0:
         discard_abandoned(job.run)
-    found = latest(job.run)
+    found = agreed_commit(job.run)
     done = found.samples // recipe.global_batch if found else 0
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)
     read = partial(_read, config["reader"], share, job)

@@ -17,7 +17,7 @@ from cluster.attempts import train_to_the_end
 from cluster.profile import Profile
 from cluster.skipped import read_skipped
 from cluster.workforce import LOOK
-from pipelines.core import StorageError
+from pipelines.core import StorageError, UserError
 from tests.trainers.conftest import small_recipe
 from trainers.meter import NotFinite
 
@@ -124,6 +124,16 @@ def test_a_commit_gives_restarts_back_however_its_attempt_ended(
     _, jobs, raised = play((0, died), (0, died), (2, ended), (2, died), (2, died), (STEPS, None))
     assert raised is None
     assert len(jobs) == 6
+
+
+def test_workers_whose_commits_are_not_here_are_not_started_again(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_SHOWN", 0.0)
+    _, jobs, raised = play((0, None), (0, None))
+    assert isinstance(raised, UserError)
+    assert "one place that every node reaches" in str(raised)
+    assert len(jobs) == 1
 
 
 def test_an_attempt_that_ended_in_order_without_a_commit_gives_none_back(play: Play) -> None:

@@ -260,7 +260,9 @@ def test_a_cluster_on_this_machine_has_this_clock(ray_cluster: object) -> None:
 @pytest.mark.parametrize(
     ("asked", "nodes", "level", "text"),
     [
-        ({"workers": 2}, [{"CPU": 1.0}, {"CPU": 1.0}], "ok", "has room for 2 workers of 1 CPU"),
+        ({"workers": 2}, [{"CPU": 1.0}, {"CPU": 1.5}], "ok", "has room for 2 workers of 1 CPU"),
+        ({"workers": 2}, [{"CPU": 1.0}] * 2, "warning", "workers and their readers take 2.25 CPUs"),
+        ({"workers": 2, "reader": {"cpus": 0.0}}, [{"CPU": 1.0}] * 2, "ok", "has room"),
         (
             {"workers": 2},
             [{"CPU": 1.5}],
@@ -268,6 +270,7 @@ def test_a_cluster_on_this_machine_has_this_clock(ray_cluster: object) -> None:
             "no room for 2 workers of 1 CPU on its 1 ",
         ),
         ({"workers": 4, "min_workers": 1}, [{"CPU": 2.0}], "ok", "room for 1 to 4 workers"),
+        ({"workers": 4, "min_workers": 1}, [{"CPU": 1.25}], "warning", "no room for 1 to 4"),
         ({"device": "cuda"}, [{"CPU": 8.0, "GPU": 1.0}], "ok", "1 workers of 1 CPU, 1 GPU"),
         ({"device": "cuda", **ON_GPUS}, [{"CPU": 8.0, "GPU": 1.0}], "warning", "take 1.5 GPUs, 1"),
         ({"device": "cuda", **ON_GPUS}, [{"CPU": 8.0, "GPU": 2.0}], "ok", "has room"),

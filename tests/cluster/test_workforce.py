@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from cluster.workforce import (
     wait_for_workers,
 )
 from pipelines.core import ConfigError, OutageError, UserError, validate
+from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
 from trainers.core.engine import EngineConfig
 
@@ -144,6 +146,16 @@ def test_a_fixed_number_waits_for_room_too(ray_cluster: Session) -> None:
     assert reserved(before) == [("REMOVED", 2, 1000.0)]
 
 
+@pytest.mark.ray
+def test_workers_that_would_leave_no_place_to_read_wait(ray_cluster: Session) -> None:
+    cpus = sum(node.get("CPU", 0.0) for node in workforce.cluster_nodes()[0])
+    half = need(2, 2, worker={"CPU": cpus / 2})
+    reading = replace(half, tasks=[{"CPU": 0.25}])
+    assert wait_for_workers(half, 20.0, print) == 2
+    with pytest.raises(UserError, match=r"no room for 2 workers of .* CPU and their readers in"):
+        wait_for_workers(reading, 0.5, print)
+
+
 def reserved(before: set[str]) -> list[tuple[str, int, float]]:
     """State, bundles and CPUs of each of the placement groups made since."""
     made = {name: group for name, group in placement_group_table().items() if name not in before}
@@ -153,7 +165,7 @@ def reserved(before: set[str]) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        (need(1, 3, worker=GPU), [[GPU] * 3, []]),
+        (need(1, 3, worker=GPU), [[*([GPU] * 3), *([{"CPU": 0.5}] * 3)], []]),
         (need(3, 3, worker=GPU), []),
     ],
     ids=["varying", "fixed"],
@@ -279,6 +291,10 @@ def test_what_a_profile_asks_for() -> None:
     assert (elastic.least, elastic.most) == (1, 4)
     assert elastic.worker == {"CPU": 1.0, "GPU": 1.0}
     assert elastic.reading == 0.5
+    assert elastic.tasks == [{"CPU": 0.25}]  # those that wait give theirs back
+    augmenting = Profile(workers=4, reader=ReaderConfig(gpus=0.5))
+    assert Need.of(augmenting, 64).tasks == [{"CPU": 0.25, "GPU": 0.5}] * 4
+    assert Need.of(Profile(reader=ReaderConfig(cpus=0)), 64).tasks == []
     parts = EngineConfig(accumulate=8)
     cut = Need.of(Profile(workers=4, min_workers=1, engine=parts), 48)
     assert fitting(cut, [{"CPU": 6.0}]) == 3  # four would have 12 samples each

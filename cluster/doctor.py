@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Literal
 
-import ray
 from packaging.requirements import Requirement
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.look import SHARED, Data, Machine
 from cluster.profile import Profile, check_fit
 from cluster.session import object_store
 from cluster.workforce import Need, Node, fitting, read_tasks, worker_resources
-from pipelines.available import available_memory
 from pipelines.core import UserError
 from pipelines.decode import Decoder
-from pipelines.reader import open_source
 from pipelines.shards import storage
 from trainers.core.engine import SWAP_BUFFERS, SWAPPED
-from trainers.recipe import EVALUATIONS, Recipe
+from trainers.recipe import Recipe
 from trainers.swap import SwapFolder, check_lockable
 
 Level = Literal["ok", "warning", "error"]
-_SHARED = "/dev/shm"
-_HEADER = Path("/usr/include/libaio.h")
 _SKEW = 5.0  # seconds between nodes from which on logs mislead; object stores refuse 900
 
 
@@ -40,98 +32,6 @@ class Finding:
     level: Level
     check: str
     text: str
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the checks know of the machine that starts the run.
-
-    Attributes:
-        cpus: Cores.
-        memory: Bytes that processes may still take.
-        shared: Bytes free in shared memory; None where there is none.
-        gpus: CUDA devices.
-        aio: Whether a disk can be read past the system's cache: its library and a C++ compiler.
-        versions: Installed version by package; None where it is missing.
-        needs: The package's requirements, as in its metadata.
-    """
-
-    cpus: int
-    memory: int
-    shared: int | None
-    gpus: int
-    aio: bool
-    versions: Mapping[str, str | None]
-    needs: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the checks know of the data: how much there is, or why it cannot be opened."""
-
-    samples: int = 0
-    shards: int = 0
-    fault: str = ""
-
-
-def look_at_machine() -> Machine:
-    """Gather the facts of this machine."""
-    import torch
-
-    needs = [text for text in requires("eagleray") or () if "extra ==" not in text]
-    return Machine(
-        cpus=os.cpu_count() or 1,
-        memory=available_memory(),
-        shared=shutil.disk_usage(_SHARED).free if Path(_SHARED).is_dir() else None,
-        gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        aio=_HEADER.exists() and shutil.which("c++") is not None,
-        versions={name: _version(name) for name in (Requirement(text).name for text in needs)},
-        needs=needs,
-    )
-
-
-def look_at_data(recipe: Recipe) -> Data:
-    """Open the data of a recipe."""
-    try:
-        source = open_source(recipe.data.source)
-    except UserError as error:
-        return Data(fault=str(error))
-    return Data(sum(part.size for part in source.parts), source.shards)
-
-
-def look_at_evaluations(recipe: Recipe) -> list[str]:
-    """Find the data of a recipe's evaluations. Returns why some cannot be opened."""
-    faults = []
-    for config in recipe.evaluations:
-        name = f"{EVALUATIONS.kind_of(config)} {getattr(config, 'name', '')}".strip()
-        for field in ("data", "reference"):
-            asked = getattr(config, field, None)
-            try:
-                # Tars are only listed: an evaluation set's index may take long to make.
-                if isinstance(asked, str):
-                    storage.expand(asked)
-                elif asked is not None:
-                    open_source(asked)
-            except UserError as error:
-                faults.append(f"{name}: {error}")
-    return faults
-
-
-def clocks() -> Iterator[float]:
-    """Ask each node of the connected cluster for its time, when the next one is wanted."""
-    # A function around the built-in one, which Ray does not take.
-    ask = ray.remote(num_cpus=0)(lambda: time.time())
-    for node in ray.nodes():
-        if node["Alive"]:
-            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            yield ray.get(ask.options(scheduling_strategy=place).remote())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def examine(
@@ -254,7 +154,7 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "warning" if elsewhere else "error",
             "shared memory",
-            f"{_gib(machine.shared)} free in {_SHARED}, the readers' store takes {_gib(store)}: "
+            f"{_gib(machine.shared)} free in {SHARED}, the readers' store takes {_gib(store)}: "
             "Ray would put it on disk; lower reader.memory, or start the container with "
             f"--shm-size{'; right on a cluster that has it' if elsewhere else ''}",
         )
@@ -310,6 +210,10 @@ def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
     """Whether the data can be opened, and is enough for the batch and the readers."""
     if data.fault:
         yield Finding("error", "data", data.fault)
+        return
+    if data.unindexed:
+        text = "training would read them first: `eagleray index URL` does so once, ahead"
+        yield Finding("warning", "data", f"{data.unindexed}; {text}")
         return
     if data.samples < recipe.global_batch:
         text = f"{data.samples} samples, fewer than the global batch of {recipe.global_batch}"

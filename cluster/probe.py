@@ -28,6 +28,7 @@ from cluster.prepare import train_tokenizer
 from cluster.profile import Profile, check_fit
 from pipelines.core import ConfigError, UserError
 from pipelines.core.batch import Batch
+from pipelines.core.source import Source
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
@@ -50,18 +51,23 @@ _BUDGET = 1.5  # seconds of a round
 _TABLES = 3  # batches of the real data that trials go round in
 
 
-def probe(recipe: Recipe, profile: Profile) -> Measured:
+def probe(recipe: Recipe, profile: Profile, source: Source | None = None) -> Measured:
     """Try a recipe in processes of their own.
 
     On a CPU there are as many processes as the profile has workers and the machine cores; they
     train with the profile's engine and talk to one another as workers do. For a profile of
     another device one process counts operations and what a pass keeps, and makes no steps.
 
+    Args:
+        recipe: What is learned.
+        profile: Where.
+        source: Of the data; opened here where it is None.
+
     Raises:
         UserError: The recipe does not fit, or a trial's process died.
     """
     check_fit(recipe, profile)
-    reader = Reader(open_source(recipe.data.source), recipe.data, recipe.seed)
+    reader = Reader(source or open_source(recipe.data.source), recipe.data, recipe.seed)
     if reader.order.size < recipe.global_batch:
         raise ConfigError(
             f"global_batch is {recipe.global_batch} but the data set has only "

@@ -20,7 +20,7 @@ from cluster.facts import Facts
 from cluster.prepare import Prepared, claim, prepare, whole_url
 from cluster.profile import Profile, check_fit
 from cluster.ray_jobs import RayJobs
-from cluster.report import write_report, write_summary
+from cluster.report import read_run, write_report, write_summary
 from cluster.report.metrics import collapses, parse_metrics
 from cluster.session import Session, check_address, connect
 from cluster.workforce import Need, check_room, cluster_nodes
@@ -29,10 +29,14 @@ from pipelines.shards.quarantine import read_quarantine
 from trainers.checkpoint import committed, newest
 from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
-from trainers.requests import filed, judged
 from trainers.retention import prune
 from trainers.trackers.prometheus import Prometheus
 
+# What a job needs of the environment of the job that trains: workers get it by themselves.
+_CARRIED = (
+    *("working_dir", "py_modules", "env_vars", "pip", "uv", "conda"),
+    *("container", "image_uri", "py_executable"),
+)
 Watch = Callable[[str, int], Any]
 """Shows progress: a context manager made of (run, planned samples)."""
 
@@ -103,7 +107,7 @@ def _train_alone(
     with storage.persisting(profile.reader.outage):
         for fault in faults:
             facts.event(newest(run), fault)
-        evaluating = sum(r.seconds for samples in judged(run) for r in filed(run, samples))
+        evaluating = sum(result.seconds for result in read_run(run).results)
         facts.conclude(read_clock(run), newest(run), len(read_quarantine(quarantine_url(run))))
         facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
         url = write_summary(run)
@@ -168,8 +172,8 @@ def _evaluating(
 def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     limits = profile.evaluations
     environment = dict(ray.get_runtime_context().runtime_env)
-    shipped = {k: environment[k] for k in ("working_dir", "py_modules") if k in environment}
-    jobs = RayJobs(session.dashboard, shipped, limits.cpus, limits.gpus)
+    carried = {name: environment[name] for name in _CARRIED if environment.get(name)}
+    jobs = RayJobs(session.dashboard, carried, limits.cpus, limits.gpus)
     # A cluster's machines have one image, so the interpreter is at the same place on each.
     tag, outage = uuid.uuid4().hex[:6], profile.reader.outage
     return EvaluationManager(run, limits, jobs, sys.executable, tag, outage)

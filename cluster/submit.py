@@ -20,6 +20,7 @@ from cluster.ray_jobs import client
 from cluster.session import one_line
 from pipelines.core import UserError
 from pipelines.shards import storage
+from pipelines.shards.url import urls_in
 from trainers.recipe import Recipe
 
 _PROJECT = "eagleray"
@@ -43,14 +44,11 @@ def submit(
         The job's name.
 
     Raises:
-        UserError: The cluster does not answer, or ``out`` means another place on every node.
+        UserError: The cluster does not answer, or ``out`` or data of the recipe mean another place
+            on every node.
     """
-    fs, _ = storage.locate(out)
-    if storage.is_local(fs) and not Path(out.removeprefix("file://")).is_absolute():
-        raise UserError(
-            f"--out {out}: a relative path means another folder on the cluster; "
-            "give a URL or an absolute path that every node reaches"
-        )
+    for place, url in [("--out", out), *urls_in(recipe)]:
+        _refuse_relative(place, url)
     name = f"eagleray-train-{recipe.name}-{uuid.uuid4().hex[:6]}"
     jobs = client(address)
     with tempfile.TemporaryDirectory(prefix="eagleray-submit-") as folder:
@@ -64,6 +62,16 @@ def submit(
             runtime_env={"working_dir": folder},
         )
     return name
+
+
+def _refuse_relative(place: str, url: str) -> None:
+    fs, _ = storage.locate(url)
+    ours = url.startswith("eagleray://")  # it travels along
+    if storage.is_local(fs) and not ours and not Path(url.removeprefix("file://")).is_absolute():
+        raise UserError(
+            f"{place} {url}: a relative path means another folder on the cluster; "
+            "give a URL or an absolute path that every node reaches"
+        )
 
 
 def pack(folder: Path, recipe: Recipe, profile_text: str) -> None:

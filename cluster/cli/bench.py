@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cluster.cli._options import Json, ProfileName, Set, profile
 from cluster.cli._progress import say
+from cluster.cli._terminal import result_alone
 
 app = typer.Typer()
 STARTED = 15.0  # seconds from a first step until readers have started
@@ -51,7 +52,7 @@ def loader(
     from cluster.bench.rounds import interleave, medians, ratios
 
     check_installed()
-    with tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
+    with result_alone(), tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder:
         if data is None:
             say("drawing pictures")
             data = write_photographs(Path(folder), 2048)
@@ -91,6 +92,7 @@ def memory(
     found = {}
     config = ReaderConfig(batches_per_task=4, tasks_ahead=cores())
     with (
+        result_alone(),
         tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder,
         connect(Profile(workers=1, cpus_per_worker=float(cores()))),
     ):
@@ -141,7 +143,8 @@ def step(
     chosen = load_recipe(recipe, overrides or ())
     stepping = Stepping(chosen, alone(profile(profile_name, None)), steps)
     measures, told = candidates(stepping)
-    rates = interleave(measures, rounds, say)
+    with result_alone():
+        rates = interleave(measures, rounds, say)
     names = {name for run in told for name in run}
     found = {n: statistics.median(run[n] for run in told if n in run) for n in sorted(names)}
     middle, apart = medians(rates), ratios(rates, "loop")["bare"]

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
+from cluster.cli._terminal import result_alone
 from pipelines.core import UserError
 from pipelines.shards.storage import redact
 
@@ -38,23 +39,23 @@ def command(
 
     loaded, chosen = load_recipe(recipe, overrides or ()), profile(profile_name, workers)
 
-    from cluster import doctor  # after what is likely wrong: it imports Ray
+    from cluster import doctor, look  # after what is likely wrong: they import Ray
 
-    here = not (cluster or os.environ.get("RAY_ADDRESS"))
-    machine, data = doctor.look_at_machine(), doctor.look_at_data(loaded)
-    findings = list(doctor.examine(loaded, chosen, machine, data, here))
-    findings += doctor.evaluations(loaded, doctor.look_at_evaluations(loaded))
+    address = cluster or os.environ.get("RAY_ADDRESS")
+    machine, data = look.look_at_machine(), look.look_at_data(loaded)
+    findings = list(doctor.examine(loaded, chosen, machine, data, here=not address))
+    findings += doctor.evaluations(loaded, look.look_at_evaluations(loaded))
     if out is not None:
         findings += doctor.writable(out)
-    if cluster:
+    if address:
         import time
 
         from cluster.session import connect
         from cluster.workforce import cluster_nodes
 
-        with connect(chosen, cluster):
+        with result_alone(), connect(chosen, address):
             findings.append(doctor.room(loaded, chosen, cluster_nodes()[0]))
-            findings.append(doctor.skew(doctor.clocks(), time.time))
+            findings.append(doctor.skew(look.clocks(), time.time))
     findings = [replace(finding, text=redact(finding.text)) for finding in findings]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

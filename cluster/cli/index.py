@@ -11,7 +11,7 @@ import typer
 
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
-from cluster.cli._terminal import tell
+from cluster.cli._terminal import result_alone, tell
 
 if TYPE_CHECKING:
     from pipelines.shards.index import Index, Listed, Scan, Scanned
@@ -39,7 +39,7 @@ def command(
     from pipelines.shards.index_tasks import scan_on_cluster
 
     say(f"connecting to {cluster}" if cluster else "starting Ray")
-    with connect(Profile(), cluster), bar("shards") as watch:
+    with result_alone(), connect(Profile(), cluster), bar("shards") as watch:
         started = time.perf_counter()
         counted = Counted(scan_on_cluster, watch)
         index = open_index(url, keep, counted)

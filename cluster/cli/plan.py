@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.cli._options import Json, Set, Workers, profile
-from cluster.cli._progress import say
+from cluster.cli._progress import bar, say
+from cluster.cli.index import Counted
 from pipelines.core import UserError
 
 if TYPE_CHECKING:
@@ -55,9 +56,16 @@ def command(
 
     from cluster.plan import Assumptions, predict  # after what is likely wrong: they import Ray
     from cluster.probe import probe
+    from cluster.profile import check_fit
+    from pipelines.reader import open_source
+    from pipelines.shards.index import scan_here
 
+    check_fit(loaded, chosen)
+    with bar("shards indexed") as watch:
+        source = open_source(loaded.data.source, scan=Counted(scan_here, watch))
     say("making a few steps" if chosen.device == "cpu" else "counting what a step takes")
-    found = predict(loaded, chosen, probe(loaded, chosen), Assumptions(utilisation, flops, price))
+    tried = probe(loaded, chosen, source)
+    found = predict(loaded, chosen, tried, Assumptions(utilisation, flops, price))
     print(json.dumps(asdict(found), indent=2)) if as_json else _show(found, chosen.device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import sys
@@ -13,6 +12,7 @@ import typer
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import say, watch
 from cluster.cli._summary import show
+from cluster.cli._terminal import result_alone
 
 
 def command(
@@ -36,8 +36,7 @@ def command(
 
     from cluster.run import train_run  # after what is likely wrong: it imports Ray
 
-    # Ray tells of workers that died on the standard output, where the result is to stand alone.
-    with contextlib.redirect_stdout(sys.stderr):
+    with result_alone():
         finished = train_run(
             loaded,
             chosen,

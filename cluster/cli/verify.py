@@ -12,7 +12,7 @@ import typer
 
 from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import bar, say
-from cluster.cli._terminal import tell
+from cluster.cli._terminal import result_alone, tell
 from pipelines.core import ConfigError, DataError, StorageError
 
 
@@ -65,7 +65,12 @@ def command(
     # Whichever leg has more workers decides what a cluster of one's own must hold.
     largest = chosen.model_copy(update={"workers": max(chosen.workers, resume_with or 1)})
     say(f"connecting to {cluster}" if cluster else "starting Ray")
-    with connect(largest, cluster), _lines_to(keys_out) as note, bar("samples") as watch:
+    with (
+        result_alone(),
+        connect(largest, cluster),
+        _lines_to(keys_out) as note,
+        bar("samples") as watch,
+    ):
         result = verify(streamed, legs, chosen.reader, note, watch)
     _tell(result, as_json)
 

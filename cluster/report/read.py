@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,8 @@ class RunView:
         recipe: Text of ``recipe.yaml``.
         metrics: Lines of ``metrics.jsonl`` that led to the present model, by samples.
         checkpoints: Sample counts of the committed checkpoints, ascending.
-        results: All evaluation results, by (samples, evaluation, dataset).
+        results: All evaluation results, by (samples, evaluation, dataset); with pictures the
+            newest of each evaluation and dataset that has some.
         views: Pictures of augmented views.
         notes: What is missing or unreadable, one sentence each.
     """
@@ -141,9 +142,23 @@ def _results(run: str) -> tuple[EvaluationResult, ...]:
         for name in storage.names(storage.join(root, folder))
         if name.endswith(".json") and not name.startswith(".")
     ]
+    files.sort(reverse=True)
     with ThreadPoolExecutor(8) as pool:  # an object store answers each in tens of milliseconds
-        results = list(pool.map(lambda file: _result(*file), files))
+        results = list(_latest_pictures(pool.map(lambda file: _result(*file), files)))
     return tuple(sorted(results, key=lambda r: (r.samples, r.evaluation, r.dataset)))
+
+
+def _latest_pictures(results: Iterable[EvaluationResult]) -> Iterator[EvaluationResult]:
+    """Results, newest first, without pictures that nobody is shown: a long run has gigabytes."""
+    shown: set[tuple[str, str]] = set()
+    for result in results:
+        name = (result.evaluation, result.dataset)
+        if result.outcome is not None and result.outcome.gallery:
+            if name in shown:
+                plain = result.outcome.model_copy(update={"gallery": ()})
+                result = result.model_copy(update={"outcome": plain})
+            shown.add(name)
+        yield result
 
 
 def _result(samples: int, url: str) -> EvaluationResult:

@@ -8,26 +8,26 @@ from unittest import mock
 import pytest
 
 from cluster.doctor import (
-    Data,
     Finding,
-    Machine,
     ahead,
-    clocks,
     dataset,
     devices,
     disk,
-    evaluations,
     examine,
     fit,
-    look_at_data,
-    look_at_evaluations,
-    look_at_machine,
     memory,
     room,
     schedule,
     skew,
     versions,
     writable,
+)
+from cluster.look import (
+    Data,
+    Machine,
+    clocks,
+    look_at_data,
+    look_at_machine,
 )
 from cluster.profile import Profile
 from tests.trainers.conftest import small_recipe
@@ -178,32 +178,6 @@ def test_memory_in_which_readers_wait_for_each_other(
     for finding in found:  # what it says to set is enough
         enough = int(finding.text.split("set it to ")[1].split()[0])
         assert not list(ahead(recipe, profile(workers=1, reader={**reader, "memory": enough})))
-
-
-def test_a_fault_of_the_data_is_a_finding_and_no_error(tmp_path: Path) -> None:
-    source = {"kind": "webdataset", "url": f"{tmp_path}/none-*.tar"}
-    data = {"source": source, "decode": {"size": 16, "text": {"caption": "txt"}}}
-    assert "no file matches" in look_at_data(small_recipe(data=data)).fault
-    assert look_at_data(small_recipe()).samples == 96
-
-
-def test_data_of_evaluations_that_are_not_there_are_named(tmp_path: Path) -> None:
-    (tmp_path / "here-0.tar").write_bytes(b"")
-    here, none = (f"{tmp_path}/{name}-*.tar" for name in ("here", "none"))
-    made = {"kind": "synthetic", "samples": 8, "size": 16}
-    recipe = small_recipe(
-        evaluations=[
-            {"kind": "knn", "name": "a", "data": here, "reference": none},
-            {"kind": "proxy", "name": "b", "data": none},
-            {"kind": "proxy", "name": "c", "data": made},
-        ]
-    )
-    faults = look_at_evaluations(recipe)
-    assert [fault.split(":")[0] for fault in faults] == ["knn a", "proxy b"]
-    assert all("no file matches" in fault for fault in faults)
-    assert [found.level for found in evaluations(recipe, faults)] == ["error"] * 2
-    assert [found.level for found in evaluations(recipe, [])] == ["ok"]
-    assert list(evaluations(small_recipe(), [])) == []
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:

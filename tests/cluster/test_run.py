@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,6 +145,18 @@ def test_what_is_missing_is_asked_for_before_the_last_evaluations_are_waited_for
     )
     assert waited == [160]
     assert faults == ("one failed",)
+
+
+def test_evaluation_jobs_have_the_environment_of_the_job_that_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"working_dir": "gcs://x.zip", "env_vars": {"AWS_ENDPOINT_URL": "http://minio"}}
+    context = SimpleNamespace(runtime_env={**given, "pip": ["gcsfs"], "config": {}, "conda": None})
+    monkeypatch.setattr(cluster.run.ray, "get_runtime_context", lambda: context)
+    seen: list[object] = []
+    monkeypatch.setattr(cluster.run, "RayJobs", lambda url, carried, *_: seen.append(carried))
+    cluster.run._manager(str(tmp_path), Profile(), Session("", mine=False))
+    assert seen == [{**given, "pip": ["gcsfs"]}]
 
 
 class Nothing:

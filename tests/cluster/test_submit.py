@@ -13,6 +13,7 @@ from ray.job_submission import JobStatus
 from cluster.submit import follow, pack, submit
 from pipelines.core import UserError
 from tests.trainers.conftest import small_recipe
+from trainers.recipe import load_recipe
 
 # As on a node without the project: an editable installation would fill in what was not packed.
 ELSEWHERE = """
@@ -68,6 +69,34 @@ def test_the_packed_folder_knows_the_project_where_it_is_not_installed(tmp_path:
 def test_a_relative_place_is_refused() -> None:
     with pytest.raises(UserError, match="relative path means another folder on the cluster"):
         submit(small_recipe(), "", "runs/x", "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        (
+            {"evaluations": [{"kind": "zero_shot", "name": "a", "data": "x.tar"}]},
+            "evaluations.0.data",
+        ),
+        (
+            {"evaluations": [{"kind": "proxy", "name": "a", "data": "x.tar"}]},
+            "evaluations.0.data.url",
+        ),
+        (
+            {"data": {"source": {"kind": "webdataset", "url": "x/*.tar"}, "decode": {"size": 16}}},
+            "data.source.url",
+        ),
+    ],
+)
+def test_data_at_a_relative_place_are_refused(changes: dict[str, object], place: str) -> None:
+    with pytest.raises(UserError, match=rf"{place} x.*: a relative path means another folder"):
+        submit(small_recipe(**changes), "", "/tmp/x", "http://127.0.0.1:1")
+
+
+def test_shipped_data_travel_along() -> None:
+    for recipe in (load_recipe("clip-emoji"), load_recipe("clip-contrast-sprites")):
+        with pytest.raises(UserError, match="no Ray job server"):
+            submit(recipe, "", "/tmp/x", "http://127.0.0.1:1")
 
 
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:

@@ -8,6 +8,7 @@ from cluster.cli.plan import command
 from cluster.plan import Measured
 from cluster.profile import Profile
 from pipelines.core import UserError
+from pipelines.core.source import Source
 from tests.cluster.test_plan import measured
 from trainers.recipe import Recipe
 
@@ -17,7 +18,8 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Profile]]:
     """Recipes and profiles whose trials were asked for, none of which is made."""
     asked: list[tuple[Recipe, Profile]] = []
 
-    def probe(recipe: Recipe, profile: Profile) -> Measured:
+    def probe(recipe: Recipe, profile: Profile, source: Source) -> Measured:
+        assert source.parts
         asked.append((recipe, profile))
         return measured()
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from cluster.cli import _main, index, verify
 from cluster.cli._progress import say
-from cluster.cli._terminal import printable
+from cluster.cli._terminal import printable, result_alone
 from pipelines.core import DataError
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07k\x1b[2J\neverything is well"
@@ -38,3 +40,14 @@ def test_what_a_data_set_says_moves_nothing(capsys: pytest.CaptureFixture[str]) 
     said = "".join(capsys.readouterr())
     assert "\x1b" not in said
     assert "\neverything" not in said
+
+
+def test_what_others_print_meanwhile_is_not_in_the_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with result_alone():
+        thread = threading.Thread(target=print, args=("(raylet) A worker died",))
+        thread.start()
+        thread.join()
+    print("{}")
+    assert capsys.readouterr() == ("{}\n", "(raylet) A worker died\n")

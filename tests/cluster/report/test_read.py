@@ -31,6 +31,18 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
             read_run(url)
 
 
+def test_only_the_newest_pictures_of_an_evaluation_are_held(run: Any) -> None:
+    gallery = [{"group": "g", "cells": [{"image": run.picture, "text": "t"}]}]
+    for samples in (512, 1024, 1536):
+        run.evaluate("knn", "emoji-shift", samples, gallery=gallery if samples < 1536 else [])
+    held = {
+        r.samples: bool(r.outcome.gallery)
+        for r in read_run(run.url).results
+        if r.evaluation == "knn"
+    }
+    assert held == {512: False, 1024: True, 1536: False}
+
+
 def test_reads_any_filesystem(run: Any) -> None:
     fsspec.filesystem("memory").put(run.url, "/report-test-run", recursive=True)
     assert read_run("memory://report-test-run").checkpoints == (512, 1024)

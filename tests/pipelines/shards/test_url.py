@@ -27,7 +27,7 @@ def test_a_url_with_credentials_is_refused_without_repeating_them(url):
 class Places(Config):
     one: Place
     many: tuple[Place, ...] = ()
-    named: dict[str, Place] = {}
+    named: dict[str, Place]
     name: str = "no url"
 
 

@@ -33,6 +33,7 @@ from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
 from pipelines.views import Augmented, ViewBuilder, unpack
+from trainers.accelerator import use_accelerator
 from trainers.core.engine import EngineConfig
 from trainers.flops import flops_per_sample
 from trainers.held import HeldFolder
@@ -122,6 +123,8 @@ class _Setting:
 def _work(setting: _Setting, folder: str, rank: int) -> Measured:
     """Run one process: load what a worker loads, then decode and train."""
     import trainers.worker  # noqa: F401  # for its memory: Ray and DeepSpeed with all they need
+
+    use_accelerator(torch.device("cpu"))
     from trainers.deepspeed_engine import DeepSpeedEngine
 
     keep_freed_memory()

@@ -56,6 +56,7 @@ def _left_out(module: str) -> Iterator[None]:
 with warnings.catch_warnings(), _left_out("mlflow"):
     warnings.simplefilter("ignore")  # deprecations inside the library, at import
     import deepspeed
+    from deepspeed.runtime.torch_autocast import PARAM_COMM_DTYPE_ATTR_NAME, has_comm_dtype
 
     from trainers.deepspeed_state import Trained, load_state, save_state
 
@@ -132,6 +133,19 @@ class DeepSpeedEngine:
             self._engine.enable_backward_allreduce = False
         decay = optimizer.ema
         self._averages = None if decay is None else Averages(objective, decay, device)
+        self._keep_small_exact()
+
+    def _keep_small_exact(self) -> None:
+        """Have small parameters in full precision under stage 3, whoever gathers them.
+
+        The library keeps them whole after an update, but whoever finds them in shards, as the first
+        pass of a run that goes on, gathers them in the format of autocast.
+        """
+        optimizer = self._engine.optimizer
+        for parameter in getattr(optimizer, "persistent_parameters", ()):
+            # Their gradients are then added up in full precision, where any are.
+            if has_comm_dtype(parameter) and parameter.dtype in optimizer.ipg_buckets:
+                delattr(parameter, PARAM_COMM_DTYPE_ATTR_NAME)
 
     def _take_over_scaling(self) -> None:
         # The library's scalers for autocast look at each worker's shards alone, clip by the
@@ -261,15 +275,28 @@ class DeepSpeedEngine:
 
         Where weights are averaged, they are the averages.
         """
-        if self._config.zero_stage < 3:
-            return self._whole()
-        parameters = list(self.objective.parameters())
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
-            return {name: value.clone() for name, value in self._whole().items()}
-
-    def _whole(self) -> dict[str, Tensor]:
         averages = self._averages
-        return averages.weights(self.objective) if averages else dict(self.objective.state_dict())
+        if self._config.zero_stage < 3:
+            state = self.objective.state_dict
+            return averages.weights(self.objective) if averages else dict(state())
+        # One after the other, and off the device: together they may not fit on it.
+        whole = {}
+        for name, value in self.objective.state_dict(keep_vars=True).items():
+            with self._gathered(value) as gathered:
+                if self.rank == 0:
+                    whole[name] = gathered.detach().to("cpu", copy=True)
+        return whole
+
+    @contextmanager
+    def _gathered(self, value: Tensor) -> Iterator[Tensor]:
+        """A parameter or its average, whole while the body runs; a buffer as it is."""
+        if self._averages and (name := self._averages.name_of(value)):
+            yield self._averages.whole(name)
+        elif hasattr(value, "ds_tensor"):
+            with deepspeed.zero.GatheredParameters([value], modifier_rank=None):
+                yield value
+        else:
+            yield value
 
     @property
     def _trained(self) -> Trained:

@@ -35,12 +35,17 @@ class Averages:
             name: _shard(parameter).detach().float().clone()
             for name, parameter in self._parameters.items()
         }
+        self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         self.updates = 0
 
     @property
     def names(self) -> list[str]:
         """Of the parameters that are averaged."""
         return list(self._parameters)
+
+    def name_of(self, parameter: Tensor) -> str:
+        """The name under which a parameter is averaged; empty where it is not."""
+        return self._names.get(id(parameter), "")
 
     @torch.no_grad()
     def update(self) -> None:
@@ -79,9 +84,11 @@ class Averages:
         Args:
             objective: The one that is followed, its other parameters gathered.
         """
-        averages = {id(self._parameters[name]): self.whole(name) for name in self.names}
         state = objective.state_dict(keep_vars=True)
-        return {name: averages.get(id(value), value.detach()) for name, value in state.items()}
+        return {
+            name: self.whole(averaged) if (averaged := self.name_of(value)) else value.detach()
+            for name, value in state.items()
+        }
 
 
 def shard_of(value: Tensor, size: int, rank: int) -> Tensor:

@@ -20,6 +20,7 @@ from pipelines.reader import Reader, Share
 from pipelines.shards import storage
 from pipelines.stream import stream
 from pipelines.views import Augmented, ViewBuilder, unpack
+from trainers.accelerator import use_accelerator
 from trainers.agreed import agreed_commit
 from trainers.checkpoint import Commit, discard_abandoned
 from trainers.core.engine import Engine
@@ -101,6 +102,7 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _engine(objective: Objective, job: Job, share: Share, device: torch.device) -> Engine:
+    use_accelerator(device)
     # Imported here, since the driver, which sends ``work``, needs no library of training.
     from trainers.deepspeed_engine import DeepSpeedEngine
 

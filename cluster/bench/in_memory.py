@@ -23,6 +23,7 @@ from pipelines.reader import Reader, Share, open_source
 from pipelines.reader_config import ReaderConfig
 from pipelines.stream import stream_here
 from pipelines.views import ViewBuilder
+from trainers.accelerator import use_accelerator
 from trainers.blocks import compile_parts
 from trainers.core.objective import Objective
 from trainers.flops import Effort
@@ -149,7 +150,8 @@ def _loop(stepping: Stepping) -> float:
 
 
 def _train(stepping: Stepping, made: _Setting, tables: list[pa.Table], run: str) -> None:
-    # Its import readies the library for a machine without a GPU, and takes seconds.
+    use_accelerator(made.device)
+    # Its import takes seconds.
     from trainers.deepspeed_engine import DeepSpeedEngine
 
     recipe, config = stepping.clocked, stepping.profile.engine

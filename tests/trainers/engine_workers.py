@@ -15,13 +15,15 @@ import gc
 gc.disable()  # what is imported stays
 
 import json, os, sys
+from contextlib import contextmanager
 from pathlib import Path
 import torch
 import torch.distributed as dist
 from pipelines.core.batch import Batch
 from trainers.blocks import blocks
+from trainers.core.collective import gather_objects
 from trainers.core.engine import EngineConfig, OptimizerConfig
-from trainers.deepspeed_engine import DeepSpeedEngine
+from trainers.deepspeed_engine import DeepSpeedEngine, deepspeed
 from trainers.objectives import OBJECTIVES
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 
@@ -77,6 +79,22 @@ def counted(module):
             part.register_forward_pre_hook(
                 lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
     return calls
+
+def largest(made):
+    return max(getattr(p, "ds_numel", p.numel()) for p in made.objective.parameters())
+
+@contextmanager
+def gathering():
+    # Elements that are gathered at once, each time.
+    sizes, whole = [], deepspeed.zero.GatheredParameters
+    def watched(parameters, *given, **options):
+        sizes.append(sum(p.ds_numel for p in parameters))
+        return whole(parameters, *given, **options)
+    deepspeed.zero.GatheredParameters = watched
+    try:
+        yield sizes
+    finally:
+        deepspeed.zero.GatheredParameters = whole
 
 def graphs():
     dynamo = sys.modules.get("torch._dynamo.utils")
@@ -139,7 +157,10 @@ for name in sys.argv[4:]:
     made.save(folder)
     dist.barrier()
     files = sorted(p.name for p in folder.rglob("*"))
-    weights = {k: v.clone() for k, v in made.weights().items()}
+    with gathering() as gathered:
+        weights = {k: v.clone() for k, v in made.weights().items()}
+    seen["gathered"], seen["largest"] = max(gathered, default=0), largest(made)
+    seen["weights"] = gather_objects(len(weights))
     went_on = steps(made, STOP, END)
     other = engine(stage, options, kind, seed=1)
     other.load(folder)
@@ -148,6 +169,11 @@ for name in sys.argv[4:]:
                    "files": files,
                    "weights": {k: [float(v.double().sum()), v.numel()]
                                for k, v in weights.items()}}
+    if stage == 3:
+        straight = engine(stage, options, kind)
+        if "low" in options:
+            straight._scale.state = 2.0**8, 0.0
+        found[name]["straight"] = steps(straight, 0, END)[STOP:]
     if "early" in options:
         other = engine(stage, options, kind, seed=1)
         other.load(early)

@@ -196,6 +196,13 @@ def test_a_step_in_parts_is_the_update_of_the_whole(found, kind: str) -> None:
     agree(found[2][whole]["rows"], found[2][kind]["rows"], 1e-4 if "muon" in kind else 1e-5)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if ":3" in kind])
+def test_whole_weights_are_gathered_one_by_one_and_for_one_worker(found, kind: str) -> None:
+    seen = found[2][kind]["seen"]
+    assert seen["gathered"] <= seen["largest"]
+    assert seen["weights"] == [len(found[2][kind]["weights"]), 0]
+
+
 def test_averages_are_not_the_weights(found) -> None:
     plain, averaged = (found[2][kind]["weights"] for kind in ("clip:0", "clip:0:ema"))
     assert plain.keys() == averaged.keys()
@@ -260,6 +267,11 @@ def test_a_gradient_that_is_infinite_without_scaling_is_not_hidden(found, kind: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_engine_goes_on_as_if_it_had_not_stopped(found, kind: str) -> None:
     assert found[2][kind]["resumed"] == found[2][kind]["went_on"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if ":3" in kind])
+def test_saving_changes_nothing(found, kind: str) -> None:
+    assert found[2][kind]["straight"] == found[2][kind]["went_on"]
 
 
 @pytest.mark.parametrize("kind", EARLY)

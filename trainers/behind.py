@@ -29,6 +29,16 @@ class Behind:
         except BaseException as error:  # raised again by check
             self._error = error
 
+    @property
+    def busy(self) -> bool:
+        """Whether the last action goes on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the last action, but not for long."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
     def check(self) -> None:
         """Raise what the last action raised, if it is known by now."""
         if self._error is not None:

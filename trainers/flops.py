@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from pipelines.core.batch import Batch
-from trainers.core.collective import gather_objects
+from trainers.core.collective import alone
 from trainers.core.objective import Objective
 
 _COUNTED = 8  # samples: enough for losses that compare samples
@@ -31,7 +31,7 @@ def flops_per_sample(objective: Objective, batch: Batch) -> float:
 
     Args:
         objective: Before an engine has wrapped or split it; it is left as it was.
-        batch: Views on the objective's device; every worker calls alike where the loss gathers.
+        batch: Views on the objective's device.
 
     Returns:
         Operations a sample, on one worker.
@@ -44,6 +44,7 @@ def _count(objective: Objective, batch: Batch) -> float:
     few = batch.first(_COUNTED)
     # Fused kernels of attention are not all known to the counter; its plain form is two products.
     with (
+        alone(),
         _same_randomness(few.samples.device),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
@@ -154,21 +155,18 @@ class Effort:
 
     def __init__(self, objective: Objective, device: torch.device, precision: str, workers: int):
         self._copy: Objective | None = None
-        # Alike on all workers, whatever their GPUs: in the loss they wait for each other.
-        if all(gather_objects(_fits(objective, device))):
+        if _fits(objective, device):
             self._copy = copy.deepcopy(objective)
         self._device, self._precision, self._workers = device, precision, workers
         self._flops = 0.0
 
     def count(self, batch: Batch) -> None:
-        """Count a sample's operations; every worker calls it, with its first batch."""
+        """Count a sample's operations, where there is memory for it."""
         if self._copy is None:
             return
         try:
             self._flops = _count(self._copy.to(self._device), batch)
         except torch.OutOfMemoryError:  # counted in full precision, with plain attention
-            if self._workers > 1:  # the others wait for this one
-                raise
             _log.warning("a step's operations are not counted: there is no memory for it")
         self._copy = None
         if self._device.type == "cuda":

@@ -40,8 +40,10 @@ from trainers.model import RECIPE, TOKENIZER
 from trainers.requests import FileSink, request_for
 from trainers.retention import prune
 from trainers.trackers import TRACKERS
+from trainers.watchdog import unwatched
 
 _log = logging.getLogger(__name__)
+_AGAIN = 0.5  # seconds between two looks whether the last commit is written
 _PICTURES = 6  # augmented samples shown in the report
 
 
@@ -160,8 +162,21 @@ class RunHooks:
         everyone = [fault for part in gather_objects(faults) for fault in part]
         ray.train.report({"samples": samples, **vars(clock)})
         started = time.perf_counter()
+        self._await_last()
         self._behind.start(partial(self._publish, staged, everyone, judged))
         return time.perf_counter() - started
+
+    def _await_last(self) -> None:
+        """Wait until every worker's part of the last commit is written, however long that takes.
+
+        Workers ask each other again and again: no call of theirs waits for as long as an upload.
+        """
+        with unwatched():
+            while any(gather_objects(self._behind.busy)):
+                if self._behind.busy:
+                    self._behind.wait(_AGAIN)
+                else:
+                    time.sleep(_AGAIN)
 
     def _publish(self, staged: Staged, faults: list[dict[str, Any]], judged: bool) -> None:
         job, made = self._job, staged.commit

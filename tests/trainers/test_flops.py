@@ -9,6 +9,7 @@ from torch import nn
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 from trainers import flops
+from trainers.core.collective import world
 from trainers.core.objective import LossOutput, Objective
 from trainers.flops import Effort, flops_per_sample, peak, utilisation
 from trainers.objectives import OBJECTIVES
@@ -141,22 +142,27 @@ def test_what_would_not_fit_beside_training_is_not_counted(monkeypatch: pytest.M
     assert effort.rates(5.0) == {}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_where_there_is_no_memory_to_count_training_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     def full(*_: object) -> float:
         raise torch.OutOfMemoryError
 
-    effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cpu"), "fp32", workers=1)
+    effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cpu"), "fp32", workers=workers)
     monkeypatch.setattr(flops, "_count", full)
     effort.count(batch_of(torch.rand(4, 10)))
     assert effort.rates(5.0) == {}
 
 
-def test_nothing_is_counted_where_it_does_not_fit_on_every_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(flops, "gather_objects", lambda fits: [fits, False])
-    effort = Effort(Tower(nn.Linear(10, 20)), torch.device("cpu"), "fp32", workers=2)
-    effort.count(batch_of(torch.rand(4, 10)))
-    assert effort.rates(5.0) == {}
+def test_no_worker_waits_for_another_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert world() == (1, 2)
+    seen: list[tuple[int, int]] = []
+    tower = Tower(nn.Linear(10, 20))
+    tower.network.register_forward_pre_hook(lambda *_: seen.append(world()))
+    assert flops_per_sample(tower, batch_of(torch.rand(4, 10))) > 0
+    assert seen == [(0, 1)]
+    assert world() == (1, 2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,42 @@ def test_they_are_kept_where_the_last_commit_could_not_be_written(
         hooks.quarantine(FAULTS)
     assert committed(str(tmp_path)) == []
     assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
+
+
+def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+    go, events, others = threading.Event(), list[object](), iter([True, True, True, False])
+
+    def slowly(staged: Staged, rank: int) -> None:
+        assert go.wait(10)
+        publish(staged, rank)
+
+    @contextmanager
+    def leave() -> Iterator[None]:
+        events.append("unwatched")
+        yield
+        events.append("watched")
+
+    def ask(mine: object) -> list[object]:
+        if not isinstance(mine, bool):
+            return [mine]
+        events.append(mine)
+        if len(events) == 3:
+            go.set()
+        return [mine, next(others)]
+
+    monkeypatch.setattr("trainers.hooks.publish", slowly)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        monkeypatch.setattr("trainers.hooks.unwatched", leave)
+        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+        hooks.commit(80, Clock(), [], 0, judged=False)
+    assert events[:2] == ["unwatched", True]
+    assert events[-2:] == [False, "watched"]  # its own was written, and then another's
+    assert committed(str(tmp_path)) == [64, 80]
 
 
 @pytest.mark.parametrize(("last", "left"), [(None, [64, 80]), (1, [80])])

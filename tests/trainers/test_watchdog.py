@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from trainers.watchdog import watched
+from trainers.watchdog import unwatched, watched
 
 HANGS = """
 import time
@@ -21,6 +21,39 @@ for number in watched(iter(range(3)), 0.5):
     if number == 1:
         the_step_that_hangs()
 """
+
+
+WAITS = """
+import sys, time
+from trainers.watchdog import unwatched, watched
+
+for number in watched(iter(range(2)), 0.5):
+    with unwatched():
+        time.sleep(1)
+    print(number, flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("after", "seen"), [("0", ["0", "1"]), ("60", ["0"])])
+def test_what_has_limits_of_its_own_does_not_count_and_a_step_does_after_it(
+    after: str, seen: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS, after],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.stdout.split() == seen
+    assert (done.returncode == 0) is (after == "0")
+
+
+def test_what_is_not_watched_needs_no_leave(events: list[object]) -> None:
+    with unwatched():
+        pass
+    assert events == []
 
 
 def test_tables_come_as_they_are() -> None:

@@ -20,7 +20,8 @@ class Batch:
         keys: Random key of (seed, epoch, sample), see ``randomness``. [B] int64
         views: Views by name: images [B, 3, H, W] float32, normalised; texts
             [B, L] int64, zero-padded; identities [B] int64; clips [B, T, 3, H, W]
-            float32, normalised; waveforms [B, S] float32, and whether there is one [B] bool.
+            float32, normalised, how many frames a film has [B] int64 and whether it is long
+            enough [B] bool; waveforms [B, S] float32, and whether there is one [B] bool.
     """
 
     samples: Tensor

@@ -7,6 +7,7 @@ whose ``maker`` makes it of a table's ``Rows``.
 from pipelines.views.audio import AudioPresentView, AudioView
 from pipelines.views.builder import ViewBuilder
 from pipelines.views.clip import ClipView
+from pipelines.views.film import FilmFramesView, LongEnoughView
 from pipelines.views.image import ImageView, two_views
 from pipelines.views.packed import Augmented, unpack
 from pipelines.views.rows import Rows, normalise, pixels
@@ -18,8 +19,10 @@ __all__ = [
     "AudioView",
     "Augmented",
     "ClipView",
+    "FilmFramesView",
     "IdentityView",
     "ImageView",
+    "LongEnoughView",
     "Rows",
     "TextView",
     "View",

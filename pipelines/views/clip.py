@@ -12,11 +12,11 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.none import Nothing
 from pipelines.core import Config, ConfigError
 from pipelines.core.randomness import integers, part_keys
+from pipelines.views.film import VIDEO, film_frames, film_times, own_frames
 from pipelines.views.image import STREAM
 from pipelines.views.rows import Rows, normalise, pixels
 from pipelines.views.view import View
 
-VIDEO = "video: set data.decode.video"
 _RATE, _START = 2049, 3073  # each its own 1,024 streams, after those of texts
 
 
@@ -28,9 +28,11 @@ class ClipView(View):
         each_frame: Config of that family; drawn anew for every frame, before the former.
         frames: How many of the decoded frames, from a random one on; None for all.
         strides: One is drawn for each clip: of how many decoded frames one is taken.
-        ordered: Whether the order of frames is asked for. A film shorter than what is decoded
-            repeats its last frame, which would tell it: frames are then taken from what there
-            is, and where that is too short for the longest stride one frame stands still.
+        ordered: Whether the order of frames is asked for. A film that is shorter or slower than
+            what is decoded repeats frames, which would tell it: only its own are then taken, and
+            where they are too few for the longest stride one frame stands still.
+        inside: Whether clips end where the film does, if it is long enough: where its last frame
+            is repeated, there is no sound either.
         stream: Views with different numbers draw different random numbers.
     """
 
@@ -39,6 +41,7 @@ class ClipView(View):
     frames: int | None = Field(default=None, ge=1)
     strides: tuple[int, ...] = Field(default=(1,), min_length=1)
     ordered: bool = False
+    inside: bool = False
     stream: int = 0
 
     def check(self, decoded: int) -> None:
@@ -52,14 +55,15 @@ class ClipView(View):
         """
         if not decoded:
             raise ConfigError(f"this objective needs {VIDEO}")
-        needed = self._needed(decoded)
+        needed = self.needed(decoded)
         if decoded < needed:
             raise ConfigError(
                 f"{self.frames} frames at strides of up to {max(self.strides)} are cut from clips"
                 f" of {needed}: raise data.decode.video.frames, now {decoded}"
             )
 
-    def _needed(self, decoded: int) -> int:
+    def needed(self, decoded: int) -> int:
+        """How many frames the longest clip reaches over, of so many that are decoded."""
         return 1 + max(self.strides) * ((self.frames or decoded) - 1)
 
     def drawn_strides(self, keys: Tensor) -> Tensor:
@@ -85,9 +89,17 @@ class ClipView(View):
         free = (decoded if filled is None else filled) - stride * (count - 1)
         start = integers(keys, _START + self.stream, free.clamp(min=1))
         chosen = start[:, None] + stride[:, None] * torch.arange(count, device=keys.device)
-        if filled is None:
+        if filled is None or not self.ordered:
             return chosen
-        return chosen * (filled >= self._needed(decoded))[:, None]
+        return chosen * (filled >= self.needed(decoded))[:, None]
+
+    def _chosen(self, keys: Tensor, times: Tensor) -> Tensor:
+        """Numbers of the decoded frames of each clip. [B], [B, F] -> [B, T]."""
+        decoded = times.shape[1]
+        if self.ordered:
+            filled, order = own_frames(times)
+            return order.gather(1, self.places(keys, decoded, filled))
+        return self.places(keys, decoded, film_frames(times) if self.inside else None)
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Build the augmentations."""
@@ -96,11 +108,10 @@ class ClipView(View):
 
         def make(rows: Rows) -> Tensor:
             keys = rows.device_keys
-            times = rows.column("video.times", "float32", VIDEO)
+            times = film_times(rows)
             decoded = times.shape[1]
             stored = rows.once("video", lambda: rows.pictures("video", decoded, VIDEO))
-            filled = rows.repeated(film_frames(times)) if self.ordered else None
-            chosen = self.places(keys, decoded, filled)
+            chosen = self._chosen(keys, times)
             clips = stored[rows.places[:, None], chosen]
             stream, count = STREAM + self.stream, chosen.shape[1]
             frames = disturb(pixels(clips.flatten(0, 1)), part_keys(keys, count).flatten(), stream)
@@ -108,8 +119,3 @@ class ClipView(View):
             return normalise(frames).view(len(keys), count, *frames.shape[1:])
 
         return make
-
-
-def film_frames(times: Tensor) -> Tensor:
-    """How many frames a film has, of those decoded: up to its last one, once. [B, T] -> [B]."""
-    return times.shape[1] + 1 - (times == times[:, -1:]).sum(1)

@@ -13,8 +13,10 @@ from pipelines.views import (
     AudioPresentView,
     AudioView,
     ClipView,
+    FilmFramesView,
     IdentityView,
     ImageView,
+    LongEnoughView,
     ViewBuilder,
 )
 from trainers.checkpoint import Commit, State, publish, stage
@@ -100,6 +102,10 @@ def random_batch(objective: Objective, count: int, size: int, seed: int = 0) -> 
             views[name] = torch.rand(count, AROUND.sound, generator=random) * 2 - 1
         elif isinstance(view, AudioPresentView):
             views[name] = torch.arange(count) % 4 != 1
+        elif isinstance(view, FilmFramesView):
+            views[name] = AROUND.frames - 6 * (torch.arange(count) % 3)
+        elif isinstance(view, LongEnoughView):
+            views[name] = torch.arange(count) % 3 != 1
         else:
             views[name] = torch.randint(3, 200, (count, 8), generator=random)
             ends = 2 + (torch.arange(count) * 3) % 5

@@ -55,6 +55,10 @@ KINDS = (
     "masked_spectrogram",
     "masked_language",
     "next_token",
+    "arrow_of_time",
+    "pace",
+    "odd_one_out",
+    "frame_order",
 )
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -16,16 +15,23 @@ from pipelines.augment.crop_colour import CropColour
 from pipelines.augment.quality import Quality
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
-from pipelines.views import ClipView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from pipelines.views import ClipView, LongEnoughView
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
+from trainers.losses.classes import class_loss
+from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 
 _STREAM = 1
 
 
-class ArrowOfTime(Objective):
-    """Forwards or backwards (Wei et al., 2018, Learning and Using the Arrow of Time)."""
+class ArrowOfTime(ComparingObjective):
+    """Forwards or backwards (Wei et al., 2018, Learning and Using the Arrow of Time).
+
+    Films too short for a clip are left out.
+    """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower and what it sees.
@@ -55,17 +61,24 @@ class ArrowOfTime(Objective):
             strides=(config.stride,),
         )
         clip.check(surroundings.frames)
-        self.views = {"clip": clip}
+        needed = clip.needed(surroundings.frames)
+        self.views = {"clip": clip, "long": LongEnoughView(frames=needed)}
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = nn.Linear(self.tower.width, 2)
         self.chance = 1 / 2
 
-    def forward(self, batch: Batch) -> LossOutput:
-        """Turn clips around by their keys' draws and tell which were."""
-        backwards = integers(batch.keys, _STREAM, 2)
-        logits = self.head(self.tower(turn(batch.views["clip"], backwards.bool())))
-        right = (logits.detach().argmax(1) == backwards).float().mean()
-        return LossOutput(F.cross_entropy(logits, backwards), {"accuracy": right})
+    def encode(self, batch: Batch) -> Rows:
+        """Turn clips around by their keys' draws and look at them. [B, 2]."""
+        turned = turn(batch.views["clip"], self._backwards(batch).bool())
+        return {"logits": wide(self.head(self.tower(turned)))}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Tell which were turned."""
+        return class_loss(rows["logits"], self._backwards(batch), batch.views["long"])
+
+    def _backwards(self, batch: Batch) -> Tensor:
+        """1 for clips that are turned around, 0 for others. [B]."""
+        return integers(batch.keys, _STREAM, 2)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower."""

@@ -17,7 +17,7 @@ from pipelines.augment.crop_colour import CropColour
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
-from pipelines.views import AudioPresentView, AudioView, ClipView
+from pipelines.views import AudioPresentView, AudioView, ClipView, FilmFramesView
 from trainers.core.collective import world
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.losses.gather import gather
@@ -36,8 +36,9 @@ class AudioVideoAlignment(ComparingObjective):
     The negatives are those of Korbar et al., 2018 (arXiv:1807.00230): another time of the
     same video, and other videos. Clip and sound are compared moment by moment, as Chung and
     Zisserman, 2016, do (Out of time): of features without time one could hardly tell when
-    something happens. When a sound is heard has the same distribution for both. Videos
-    without a track are left out.
+    something happens. When a sound is heard has the same distribution for both. Both are cut
+    before the film's end, where a picture that stands still would tell of silence. Videos
+    without a track and films too short for both are left out.
     """
 
     repeats = True
@@ -65,16 +66,20 @@ class AudioVideoAlignment(ComparingObjective):
 
     def __init__(self, config: Config, surroundings: Surroundings):
         super().__init__()
-        self._clip = ClipView(augmentation=config.augmentation, frames=config.frames)
+        self._clip = ClipView(augmentation=config.augmentation, frames=config.frames, inside=True)
         self._clip.check(surroundings.frames)
         self._decoded = surroundings.frames
-        self._places = surroundings.frames - config.frames + 1
         self._least = max(1, math.ceil(config.shift * surroundings.frame_rate))
-        _check(config, surroundings, self._places, self._least)
+        _check(config, surroundings, self._least)
         self._frames, self._temperature = config.frames, config.temperature
         self._per_frame = surroundings.sound_rate / surroundings.frame_rate
         self._length = int(config.frames * self._per_frame)
-        self.views = {"clip": self._clip, "sound": AudioView(), "present": AudioPresentView()}
+        self.views = {
+            "clip": self._clip,
+            "film": FilmFramesView(),
+            "sound": AudioView(),
+            "present": AudioPresentView(),
+        }
         self.video = TOWERS.build(config.video, surroundings)
         self.audio = TOWERS.build(config.audio, surroundings)
         self.look = _projection("video", self.video, config.projection)
@@ -83,7 +88,8 @@ class AudioVideoAlignment(ComparingObjective):
 
     def encode(self, batch: Batch) -> Rows:
         """Projections of every clip, of its sound, and of the sound of another time. [B, D]."""
-        heard = torch.cat([self._heard(batch, places) for places in self._places_of(batch.keys)])
+        places = self._places_of(batch.keys, batch.views["film"])
+        heard = torch.cat([self._heard(batch, first) for first in places])
         sound, other = self._moments(self.listen, self.audio.over_time(heard)).chunk(2)
         clip = self._moments(self.look, self.video.over_time(batch.views["clip"]))
         return {"clip": clip, "sound": sound, "shifted": other}
@@ -95,12 +101,12 @@ class AudioVideoAlignment(ComparingObjective):
         away. The accuracy is of choosing among its own, the shifted one and that of one other
         video.
         """
-        present, samples = gather(batch.views["present"].long()).bool(), gather(batch.samples)
-        keys = gather(batch.keys)
+        film, keys, samples = gather(batch.views["film"]), gather(batch.keys), gather(batch.samples)
+        present = gather(batch.views["present"].long()).bool() & self._fits(film)
         partners, found = others(present, keys, samples)
         sounds = torch.cat([gather(rows["sound"]), gather(rows["shifted"])])
         mine = torch.arange(len(batch), device=sounds.device) + world()[0] * len(batch)
-        seen, moved = self._places_of(keys)
+        seen, moved = self._places_of(keys, film)
         away = torch.cat([seen, moved]) - seen[mine, None]
         near = (batch.samples[:, None] == samples.repeat(2)) & (away.abs() < self._least)
         hidden = near.scatter(1, mine[:, None], False) | ~present.repeat(2)
@@ -121,10 +127,16 @@ class AudioVideoAlignment(ComparingObjective):
         """Both towers."""
         return {"video": self.video, "audio": self.audio}
 
-    def _places_of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """First frames of every clip, and of its shifted sound. [B] each."""
-        seen = self._clip.places(keys, self._decoded)[:, 0]
-        return seen, shifted(keys, seen, self._places, self._least)
+    def _fits(self, film: Tensor) -> Tensor:
+        """Whether films of so many frames have both places. [B] -> [B] bool."""
+        return film - self._frames + 1 >= 2 * self._least
+
+    def _places_of(self, keys: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
+        """First frames of every clip, and of its shifted sound. [B], [B] -> [B] each."""
+        seen = self._clip.places(keys, self._decoded, film)[:, 0]
+        # A film too short for both counts for nothing: any place that was decoded will do.
+        places = (film - self._frames + 1).clamp(min=2 * self._least)
+        return seen, shifted(keys, seen, places, self._least)
 
     def _heard(self, batch: Batch, places: Tensor) -> Tensor:
         """Sound as long as the clip, from a frame's time on. [B, S], [B] -> [B, length]."""
@@ -147,13 +159,13 @@ def _projection(name: str, tower: nn.Module, width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width))
 
 
-def shifted(keys: Tensor, seen: Tensor, places: int, least: int) -> Tensor:
+def shifted(keys: Tensor, seen: Tensor, places: Tensor, least: int) -> Tensor:
     """Draw other places, on a circle: where places are even, so are these.
 
     Args:
         keys: Keys of the samples. [B] int64
         seen: Places. [B] int64
-        places: How many there are.
+        places: How many each has, at least twice the distance. [B] int64
         least: Smallest distance.
 
     Returns:
@@ -184,12 +196,10 @@ def others(present: Tensor, keys: Tensor, samples: Tensor) -> tuple[Tensor, Tens
     return sounding[order][(after + drawn) % len(sounding)], rest > 0
 
 
-def _check(
-    config: AudioVideoAlignment.Config, surroundings: Surroundings, places: int, least: int
-) -> None:
+def _check(config: AudioVideoAlignment.Config, surroundings: Surroundings, least: int) -> None:
     if not surroundings.sound:
         raise ConfigError("this objective needs sound: set data.decode.audio")
-    if places < 2 * least:
+    if surroundings.frames - config.frames + 1 < 2 * least:
         raise ConfigError(
             f"clips of {config.frames} frames leave no place for a shift of {config.shift} s:"
             f" raise data.decode.video.frames to {config.frames - 1 + 2 * least}"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,22 +18,27 @@ from pipelines.augment.none import Nothing
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
-from pipelines.views import ClipView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from pipelines.views import ClipView, LongEnoughView
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
+from trainers.losses.classes import class_loss
+from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.resnet import Resnet
 
 _ORDER = 1
 
 
-class FrameOrder(Objective):
+class FrameOrder(ComparingObjective):
     """How frames were shuffled (Lee et al., 2017, arXiv:1708.01246).
 
     As there, frames are compared pair by pair, and the order is told from all pairs. An
     order and its reverse are one class, as in Shuffle and Learn (Misra et al., 2016,
-    arXiv:1603.08561): much that moves looks alike backwards.
+    arXiv:1603.08561): much that moves looks alike backwards. Films too short for a clip are
+    left out.
     """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower, what it sees and the head.
@@ -70,7 +74,8 @@ class FrameOrder(Objective):
             strides=(config.stride,),
         )
         clip.check(surroundings.frames)
-        self.views = {"clip": clip}
+        needed = clip.needed(surroundings.frames)
+        self.views = {"clip": clip, "long": LongEnoughView(frames=needed)}
         self.tower = TOWERS.build(config.image, replace(surroundings, size=surroundings.frame_size))
         self.orders: Tensor
         self.register_buffer("orders", orders(config.frames), persistent=False)
@@ -82,23 +87,23 @@ class FrameOrder(Objective):
         self.pairs: Tensor
         pairs = torch.triu_indices(config.frames, config.frames, 1)
         self.register_buffer("pairs", pairs, persistent=False)
-        self.compare = row_mlp(2 * self.tower.width, config.hidden, config.compared)
+        self.comparer = row_mlp(2 * self.tower.width, config.hidden, config.compared)
         self.head = row_mlp(self.pairs.shape[1] * config.compared, config.hidden, classes)
         self.chance = 1 / classes
 
-    def forward(self, batch: Batch) -> LossOutput:
-        """Shuffle frames by the keys' draws and classify the order."""
+    def encode(self, batch: Batch) -> Rows:
+        """Logits of frames that are shuffled by the keys' draws. [B, shuffles, classes]."""
         clip = batch.views["clip"]
         features = self.tower(clip.flatten(0, 1)).view(*clip.shape[:2], -1)
         # What all frames share tells nothing of their order, and is most of a feature.
         changes = features - features.mean(1, keepdim=True)
-        shuffled = self._shuffles(batch.keys)
-        shown = self.orders[shuffled]
-        logits = self.head(self._compare(changes, shown[..., self.pairs]).flatten(0, 1))
-        which = shuffled // 2
-        # The others of a clip would count it again.
-        right = (logits.detach().argmax(1).view_as(which) == which)[:, 0].float().mean()
-        return LossOutput(F.cross_entropy(logits, which.flatten()), {"accuracy": right})
+        shown = self.orders[self._shuffles(batch.keys)]
+        return {"logits": wide(self.head(self._compared(changes, shown[..., self.pairs])))}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Classify the orders."""
+        which = self._shuffles(batch.keys) // 2
+        return class_loss(rows["logits"], which, batch.views["long"])
 
     def _shuffles(self, keys: Tensor) -> Tensor:
         """Numbers of the orders of each clip, the first by its key's draw. [B] -> [B, S]."""
@@ -107,7 +112,7 @@ class FrameOrder(Objective):
         others = apart * torch.arange(self.shuffles, device=keys.device)
         return (first[:, None] + others) % len(self.orders)
 
-    def _compare(self, changes: Tensor, pairs: Tensor) -> Tensor:
+    def _compared(self, changes: Tensor, pairs: Tensor) -> Tensor:
         """Compare frames as pairs are shown; each pair of a clip once, however often it is.
 
         Args:
@@ -119,7 +124,8 @@ class FrameOrder(Objective):
         """
         frames = changes.shape[1]
         first = changes[:, :, None].expand(-1, -1, frames, -1)
-        compared: Tensor = self.compare(torch.cat([first, first.transpose(1, 2)], 3).flatten(1, 2))
+        both = torch.cat([first, first.transpose(1, 2)], 3).flatten(1, 2)
+        compared: Tensor = self.comparer(both)
         wanted = (pairs[:, :, 0] * frames + pairs[:, :, 1]).flatten(1)
         rows = torch.arange(len(wanted), device=wanted.device)[:, None]
         return compared[rows, wanted].view(*pairs.shape[:2], -1)

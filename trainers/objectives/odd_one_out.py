@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -16,21 +15,26 @@ from pipelines.augment.crop_colour import CropColour
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers, uniform
-from pipelines.views import ClipView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from pipelines.views import ClipView, LongEnoughView
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
+from trainers.losses.classes import class_loss
+from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 
 _WHICH, _ORDER = 1, 2
 
 
-class OddOneOut(Objective):
+class OddOneOut(ComparingObjective):
     """Which of several pieces is shuffled (Fernando et al., 2017, arXiv:1611.06646).
 
     Pieces follow one another in the clip. Each is judged by what the tower makes of it
-    and by the mean over all: where a piece stands tells nothing.
+    and by the mean over all: where a piece stands tells nothing. Films too short for all
+    pieces are left out.
     """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower, what it sees and the head.
@@ -60,17 +64,18 @@ class OddOneOut(Objective):
             frames=config.pieces * config.frames,
         )
         clip.check(surroundings.frames)
-        self.views = {"clip": clip}
+        needed = clip.needed(surroundings.frames)
+        self.views = {"clip": clip, "long": LongEnoughView(frames=needed)}
         self._pieces = config.pieces
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = row_mlp(2 * self.tower.width, config.hidden, 1)
         self.chance = 1 / config.pieces
 
-    def forward(self, batch: Batch) -> LossOutput:
-        """Shuffle one piece of each clip by its key's draws and find it."""
+    def encode(self, batch: Batch) -> Rows:
+        """Shuffle one piece of each clip by its key's draws and judge all. [B, pieces]."""
         whole = batch.views["clip"]
         clips = whole.view(len(batch), self._pieces, -1, *whole.shape[2:])
-        odd = integers(batch.keys, _WHICH, self._pieces)
+        odd = self._odd(batch)
         order = torch.arange(clips.shape[2], device=odd.device).repeat(*clips.shape[:2], 1)
         rows = torch.arange(len(batch), device=odd.device)
         order[rows, odd] = wrong_orders(batch.keys, clips.shape[2])
@@ -78,9 +83,15 @@ class OddOneOut(Objective):
         shown = clips[rows[:, None, None], places, order]
         features = self.tower(shown.flatten(0, 1)).view(len(batch), self._pieces, -1)
         mean = features.mean(1, keepdim=True).expand_as(features)
-        logits = self.head(torch.cat([features, mean], 2))[:, :, 0]
-        right = (logits.detach().argmax(1) == odd).float().mean()
-        return LossOutput(F.cross_entropy(logits, odd), {"accuracy": right})
+        return {"logits": wide(self.head(torch.cat([features, mean], 2))[:, :, 0])}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
+        """Find the shuffled pieces."""
+        return class_loss(rows["logits"], self._odd(batch), batch.views["long"])
+
+    def _odd(self, batch: Batch) -> Tensor:
+        """Numbers of the shuffled pieces. [B]."""
+        return integers(batch.keys, _WHICH, self._pieces)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower."""

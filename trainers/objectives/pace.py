@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
@@ -14,18 +13,22 @@ from pipelines.augment import AUGMENTATIONS
 from pipelines.augment.crop_colour import CropColour
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
-from pipelines.views import ClipView
-from trainers.core.objective import LossOutput, Objective, Surroundings
+from pipelines.views import ClipView, LongEnoughView
+from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
+from trainers.losses.classes import class_loss
+from trainers.losses.precision import wide
 from trainers.models import TOWERS
 from trainers.models.frame_transformer import FrameTransformer
 
 
-class Pace(Objective):
+class Pace(ComparingObjective):
     """Which rate frames were taken at (Wang et al., 2020, arXiv:2008.05861).
 
     As in SpeedNet (Benaim et al., 2020, arXiv:2004.06130) all rates give equally many
-    frames, here cut from the same decoded clip.
+    frames, here cut from the same decoded clip. Films too short for the highest are left out.
     """
+
+    repeats = True
 
     class Config(core.Config):
         """The tower and what it sees.
@@ -56,17 +59,20 @@ class Pace(Objective):
             strides=config.rates,
         )
         self._clip.check(surroundings.frames)
-        self.views = {"clip": self._clip}
+        needed = self._clip.needed(surroundings.frames)
+        self.views = {"clip": self._clip, "long": LongEnoughView(frames=needed)}
         self.tower = TOWERS.build(config.video, surroundings)
         self.head = nn.Linear(self.tower.width, len(config.rates))
         self.chance = 1 / len(config.rates)
 
-    def forward(self, batch: Batch) -> LossOutput:
+    def encode(self, batch: Batch) -> Rows:
+        """Logits of the rates. [B, rates]."""
+        return {"logits": wide(self.head(self.tower(batch.views["clip"])))}
+
+    def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Classify the rate that the view drew."""
         rates = self._clip.drawn_strides(batch.keys)
-        logits = self.head(self.tower(batch.views["clip"]))
-        right = (logits.detach().argmax(1) == rates).float().mean()
-        return LossOutput(F.cross_entropy(logits, rates), {"accuracy": right})
+        return class_loss(rows["logits"], rates, batch.views["long"])
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower."""

@@ -11,7 +11,7 @@ from pipelines.augment.quality import Quality
 from pipelines.core import ConfigError
 from pipelines.core.randomness import sample_keys
 from pipelines.views import AudioPresentView, AudioView, ClipView, ViewBuilder
-from pipelines.views.clip import film_frames
+from pipelines.views.film import film_frames, own_frames
 
 SIZE, FRAMES, SOUND = 12, 10, 50
 PLAIN = Nothing.Config()
@@ -107,18 +107,16 @@ def of_length(frames: int) -> torch.Tensor:
     return torch.arange(FRAMES).clamp(max=frames - 1)[None] / 2
 
 
-def test_a_film_has_the_frames_up_to_its_last_one() -> None:
-    found = [film_frames(of_length(frames)).tolist() for frames in (1, 3, FRAMES)]
-    assert found == [[1], [3], [FRAMES]]
-    slow = torch.tensor([[0.0, 0.0, 0.5, 0.5, 1.0, 1.0]])  # each is shown for two
-    assert film_frames(slow).tolist() == [5]
+def timed(times: torch.Tensor) -> pa.Table:
+    """Films of six whose frames are of these times, whatever is stored of them. [6, FRAMES]."""
+    return table().set_column(3, "video.times", column(times.float().numpy()))
 
 
 @pytest.mark.parametrize("frames", [7, 8, FRAMES])
 def test_clips_of_which_the_order_is_asked_end_where_the_film_does(frames: int) -> None:
     view = ClipView(augmentation=PLAIN, frames=3, strides=(1, 3), ordered=True)
     many = keys(3000)
-    places = view.places(many, FRAMES, film_frames(of_length(frames)).expand(3000))
+    places = view.places(many, FRAMES, torch.full((3000,), frames))
     assert places.max() == frames - 1
     steps = places.diff(dim=1)
     assert torch.equal(steps, (1 + 2 * view.drawn_strides(many))[:, None].expand(-1, 2))
@@ -129,20 +127,59 @@ def test_clips_of_which_the_order_is_asked_end_where_the_film_does(frames: int) 
 @pytest.mark.parametrize("frames", [1, 3, 6])
 def test_a_film_too_short_for_them_stands_still_at_every_stride(frames: int) -> None:
     view = ClipView(augmentation=PLAIN, frames=3, strides=(1, 3), ordered=True)
-    places = view.places(keys(100), FRAMES, film_frames(of_length(frames)).expand(100))
+    places = view.places(keys(100), FRAMES, torch.full((100,), frames))
     assert torch.equal(places, torch.zeros_like(places))
 
 
 def test_it_is_known_from_the_times_that_were_decoded() -> None:
     times = torch.cat([of_length(frames) for frames in (1, 5, 6, 8, 9, FRAMES)]).float()
-    given = table().set_column(3, "video.times", column(times.numpy()))
+    given = timed(times)
     whole = build(clip=ClipView(augmentation=PLAIN))(given).views["clip"]
-    for ordered in (False, True):
-        view = ClipView(augmentation=PLAIN, frames=6, ordered=ordered)
-        filled = film_frames(times) if ordered else None
+    kinds = (
+        ({}, None),
+        ({"ordered": True}, own_frames(times)[0]),
+        ({"inside": True}, film_frames(times)),
+    )
+    for options, filled in kinds:
+        view = ClipView(augmentation=PLAIN, frames=6, **options)
         clip = build(clip=view)(given).views["clip"]
         for row, chosen in enumerate(view.places(keys(6), FRAMES, filled)):
             assert torch.equal(clip[row], whole[row, chosen])
+
+
+@pytest.mark.parametrize("strides", [(1,), (1, 2)])
+def test_a_film_that_fills_what_is_decoded_is_cut_alike_whatever_is_asked(
+    strides: tuple[int, ...],
+) -> None:
+    given = timed(torch.arange(FRAMES).expand(6, -1) / 16)
+    view = ClipView(augmentation=CropColour.Config(), frames=4, strides=strides)
+    clip = build(clip=view)(given).views["clip"]
+    for option in ("ordered", "inside"):
+        asked = view.model_copy(update={option: True})
+        assert torch.equal(build(clip=asked)(given).views["clip"], clip)
+
+
+@pytest.mark.parametrize("strides", [(1,), (1, 2)])
+def test_a_slow_film_of_which_the_order_is_asked_is_cut_of_its_own_frames(
+    strides: tuple[int, ...],
+) -> None:
+    shown = torch.tensor([0, 0, 1, 2, 3, 3, 4, 5, 6, 6])
+    own = torch.tensor([0, 2, 3, 4, 6, 7, 8])
+    given = timed(shown.expand(6, -1) / 12)
+    whole = build(clip=ClipView(augmentation=PLAIN))(given).views["clip"]
+    view = ClipView(augmentation=PLAIN, frames=3, strides=strides, ordered=True)
+    clip = build(clip=view)(given).views["clip"]
+    for row, chosen in enumerate(view.places(keys(6), FRAMES, torch.full((6,), 7))):
+        assert torch.equal(clip[row], whole[row, own[chosen]])
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 9])
+def test_clips_inside_a_film_end_where_it_does_or_go_as_far_as_it(frames: int) -> None:
+    view = ClipView(augmentation=PLAIN, frames=4, inside=True)
+    places = view.places(keys(500), FRAMES, torch.full((500,), frames))
+    assert (places.diff(dim=1) == 1).all()
+    starts = places[:, 0].unique().tolist()
+    assert starts == list(range(max(1, frames - 4 + 1)))
 
 
 def test_places_are_even_at_every_stride() -> None:

@@ -8,11 +8,16 @@ from pipelines.augment.quality import Quality
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import part_keys
 from tests.trainers.conftest import AROUND
+from tests.trainers.two_workers import assert_two_equal_one
 from trainers.models.frame_transformer import FrameTransformer
 from trainers.models.resnet import Resnet
 from trainers.objectives.arrow_of_time import ArrowOfTime, turn
 
 FRAMES, SIZE = 8, 16
+
+
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("arrow_of_time")
 
 
 def test_only_the_chosen_clips_are_turned() -> None:
@@ -42,7 +47,9 @@ def accuracy(guard) -> float:
         frames = (still + noise * strength).clamp(0, 1)
         keys = torch.randint(-(2**62), 2**62, (count,), generator=random)
         seen = disturb(frames.flatten(0, 1), part_keys(keys, FRAMES).flatten(), 16)
-        return Batch(torch.arange(count), keys, {"clip": seen.view_as(frames) * 2 - 1})
+        long = torch.ones(count, dtype=torch.bool)
+        clips = seen.view_as(frames) * 2 - 1
+        return Batch(torch.arange(count), keys, {"clip": clips, "long": long})
 
     for _ in range(120):
         objective(draw(32)).loss.backward()

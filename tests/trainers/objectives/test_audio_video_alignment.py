@@ -26,10 +26,19 @@ def test_two_workers_are_one() -> None:
 def test_shifted_places_are_far_and_as_even_as_what_is_seen() -> None:
     places, least = 17, 4
     seen = torch.arange(17 * 400) % places
-    moved = shifted(keys(len(seen)), seen, places, least)
+    moved = shifted(keys(len(seen)), seen, torch.full_like(seen, places), least)
     assert (moved - seen).abs().min() >= least
     shares = moved.bincount(minlength=places) / len(seen)
     assert (shares - 1 / places).abs().max() < 0.012
+
+
+def test_each_sample_has_its_own_number_of_places() -> None:
+    places = torch.arange(8, 18).repeat(500)
+    seen = keys(len(places)).remainder(places)
+    moved = shifted(keys(len(places)) + 1, seen, places, 4)
+    assert (moved - seen).abs().min() >= 4
+    for number in range(8, 18):
+        assert set(moved[places == number].tolist()) == set(range(number))
 
 
 def test_partners_have_sound_and_are_never_the_sample_itself() -> None:
@@ -79,13 +88,15 @@ def test_the_loss_is_a_softmax_over_mean_cosines_of_moments(repeats: int) -> Non
     batch = double_batch(objective)
     batch = replace(batch, samples=batch.samples // repeats)
     rows = objective.encode(batch)
-    present, samples = batch.views["present"].tolist(), batch.samples.tolist()
+    long = batch.views["film"] >= objective._frames - 1 + 2 * objective._least
+    assert 0 < long.sum() < len(long)
+    present, samples = (batch.views["present"] & long).tolist(), batch.samples.tolist()
     size, frames = len(batch), objective._frames
     moments = {
         name: F.normalize(row.view(size, frames, -1), dim=2).numpy(force=True)
         for name, row in rows.items()
     }
-    seen, moved = objective._places_of(batch.keys)
+    seen, moved = objective._places_of(batch.keys, batch.views["film"])
     places = {"sound": seen.tolist(), "shifted": moved.tolist()}
 
     def cosine(clip: int, name: str, other: int) -> float:
@@ -97,7 +108,7 @@ def test_the_loss_is_a_softmax_over_mean_cosines_of_moments(repeats: int) -> Non
         return present[other] and (own or far or samples[other] != samples[clip])
 
     losses, rights, left_out = [], [], 0
-    partners = others(batch.views["present"], batch.keys, batch.samples)[0].tolist()
+    partners = others(torch.tensor(present), batch.keys, batch.samples)[0].tolist()
     for clip in (n for n in range(size) if present[n]):
         pairs = [(name, other) for name in ("sound", "shifted") for other in range(size)]
         kept = [pair for pair in pairs if counts(clip, *pair)]

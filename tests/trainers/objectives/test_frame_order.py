@@ -8,8 +8,12 @@ import torch.nn.functional as F
 
 from pipelines.core import ConfigError
 from tests.trainers.conftest import AROUND, SMALL_TOWERS
-from tests.trainers.two_workers import double_batch
+from tests.trainers.two_workers import assert_two_equal_one, double_batch
 from trainers.objectives.frame_order import FrameOrder, orders
+
+
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("frame_order")
 
 
 def test_every_order_is_there_once_and_beside_its_reverse() -> None:
@@ -29,7 +33,7 @@ def test_all_orders_at_once_are_each_order_by_itself() -> None:
     """Against clips that are really shown in every order, with what the head makes of each."""
     together = objective(shuffles=24).double()
     batch = double_batch(together)
-    clip = batch.views["clip"]
+    clip, long = batch.views["clip"], batch.views["long"]
     losses, rights = [], []
     first = together._shuffles(batch.keys)[:, 0]
     for shift in range(24):
@@ -40,9 +44,10 @@ def test_all_orders_at_once_are_each_order_by_itself() -> None:
         features = together.tower(shown.flatten(0, 1)).view(*shown.shape[:2], -1)
         changes = features - features.mean(1, keepdim=True)
         pairs = [torch.cat([changes[:, a], changes[:, b]], 1) for a, b in together.pairs.T]
-        logits = together.head(torch.cat([together.compare(pair) for pair in pairs], 1))
-        losses.append(F.cross_entropy(logits, drawn // 2))
-        rights.append((logits.argmax(1) == drawn // 2).double().mean())
+        logits = together.head(torch.cat([together.comparer(pair) for pair in pairs], 1))[long]
+        which = drawn[long] // 2
+        losses.append(F.cross_entropy(logits, which))
+        rights.append((logits.argmax(1) == which).double().mean())
     found = together(batch)
     torch.testing.assert_close(found.loss, torch.stack(losses).mean())
     torch.testing.assert_close(found.metrics["accuracy"].double(), rights[0])

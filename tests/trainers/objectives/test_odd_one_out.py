@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import torch
 
+from tests.trainers.two_workers import assert_two_equal_one
 from trainers.objectives.odd_one_out import wrong_orders
+
+
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("odd_one_out")
 
 
 def test_wrong_orders_are_all_orders_but_the_right_one() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from pipelines.core import ConfigError
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
+from tests.trainers.two_workers import assert_two_equal_one
 from trainers.objectives import OBJECTIVES
 
 
@@ -16,16 +17,23 @@ def small(**options: object):
     return OBJECTIVES.build(config, AROUND)
 
 
+def test_two_workers_are_one() -> None:
+    assert_two_equal_one("pace")
+
+
 def test_the_class_is_the_stride_of_the_view() -> None:
     objective = small()
     batch = random_batch(objective, 6, 16)
     steps = objective.views["clip"].places(batch.keys, AROUND.frames).diff(dim=1)[:, 0].tolist()
     logits = objective.head(objective.tower(batch.views["clip"])).tolist()
+    long = batch.views["long"].tolist()
     losses = [
         math.log(sum(math.exp(v) for v in row)) - row[(1, 2, 4).index(step)]
-        for row, step in zip(logits, steps, strict=True)
+        for row, step, counts in zip(logits, steps, long, strict=True)
+        if counts
     ]
-    assert objective(batch).loss.item() == pytest.approx(sum(losses) / 6, rel=1e-5)
+    assert objective(batch).loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert 0 < len(losses) < 6
 
 
 def test_rates_that_do_not_fit_or_repeat_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
@@ -25,8 +26,10 @@ def _one_place(template: str) -> str:
     return template
 
 
+Piece = Literal["beginning", "random"]
 Template = Annotated[str, AfterValidator(_one_place)]
 """A text with one ``{}``, where the caption goes; all else in it stands for itself."""
+Templates = Annotated[tuple[Template, ...], Field(min_length=1)]
 
 
 class TextView(View):
@@ -42,10 +45,10 @@ class TextView(View):
     """
 
     field: str = "caption"
-    templates: Annotated[tuple[Template, ...], Field(min_length=1)] = ("{}",)
+    templates: Templates = ("{}",)
     extras: str | None = None
     extras_probability: float = 0.0
-    piece: Literal["beginning", "random"] = "beginning"
+    piece: Piece = "beginning"
     stream: int = 0
 
     def maker(self) -> Callable[[Rows], Tensor]:
@@ -64,17 +67,30 @@ class IdentityView(View):
     """A 64-bit hash of a text field ([B] int64).
 
     Texts that are equal to the tokenizer have equal numbers: a tower cannot tell them apart. They
-    may differ in capitals, or after what it reads of them.
+    may differ in capitals, or after what it reads of them. Of pieces drawn at random nobody knows
+    what is read, so that texts are equal only as a whole.
+
+    Attributes:
+        field: Of the texts.
+        templates: As in the view of the texts: the longest leaves the least of a caption.
+        piece: As in the view of the texts.
     """
 
     field: str = "caption"
+    templates: Templates = ("{}",)
+    piece: Piece = "beginning"
 
     def maker(self) -> Callable[[Rows], Tensor]:
         """Nothing to prepare."""
         return self._make
 
     def _make(self, rows: Rows) -> Tensor:
-        return upload(_identities(rows.readings(rows.texts(self.field))), rows.device)
+        texts = rows.texts(self.field)
+        if self.piece == "random":
+            return upload(_identities([_whole(text) for text in texts]), rows.device)
+        template = _longest(self.templates, rows)
+        seen = rows.readings([template.replace("{}", text) for text in texts])
+        return upload(_identities(seen), rows.device)
 
 
 def compose(
@@ -96,6 +112,18 @@ def compose(
             text = f"{text}, {phrases[int(which * len(phrases))]}"
         composed.append(view.templates[int(pick * len(view.templates))].replace("{}", text))
     return composed
+
+
+def _longest(templates: Sequence[str], rows: Rows) -> str:
+    """The one with most tokens before the caption: what comes behind is cut off first."""
+    fronts = rows.readings([template.split("{}")[0].rstrip() for template in templates])
+    lengths = [len(front.rstrip(b"\0")) for front in fronts]  # padding is zeros
+    return templates[lengths.index(max(lengths))]
+
+
+def _whole(text: str) -> bytes:
+    """All of a text, in the tokenizer's capitals and forms of letters."""
+    return unicodedata.normalize("NFKC", text).lower().encode()
 
 
 def _identities(readings: Sequence[bytes]) -> npt.NDArray[np.int64]:

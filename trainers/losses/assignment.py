@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.core.collective import world
 from trainers.losses.gather import gather
 from trainers.losses.precision import wide
 
@@ -17,6 +16,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
     Rows and columns of ``exp(scores / epsilon)`` over the global batch are
     scaled in turn, in logarithms: a small epsilon would underflow otherwise.
+    Workers exchange their sums of columns only, K numbers an iteration.
 
     Args:
         scores: Of this worker's rows. [B, K]
@@ -27,11 +27,11 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
         This worker's shares of each prototype, without gradient. [B, K]; rows sum to 1,
         columns over all workers to about G / K.
     """
-    logs = gather(wide(scores)) / epsilon
+    logs = wide(scores) / epsilon
     for _ in range(iterations):
-        logs = logs - logs.logsumexp(0)
+        logs = logs - gather(logs.logsumexp(0, keepdim=True)).logsumexp(0)
         logs = logs - logs.logsumexp(1, keepdim=True)
-    return logs[world()[0] * len(scores) :][: len(scores)].exp()
+    return logs.exp()
 
 
 def swapped_prediction(

@@ -57,25 +57,29 @@ def nt_xent(
 
 
 def image_text(
-    images: Tensor, texts: Tensor, scale: Tensor, identities: Tensor
+    images: Tensor, texts: Tensor, scale: Tensor, identities: Tensor, samples: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Symmetric image-text loss (Radford et al., 2021, arXiv:2103.00020) with shared captions.
 
     Where several images of the global batch have the same caption, all of
-    them are positives with equal weight (Yang et al., 2022, UniCL, arXiv:2204.03610).
+    them are positives with equal weight (Yang et al., 2022, UniCL, arXiv:2204.03610);
+    so are all captions of a sample that the batch has several times.
 
     Args:
         images: Image embeddings, any length. [B, D]
         texts: Text embeddings, any length. [B, D]
         scale: Factor of the cosines. [1]
         identities: Equal numbers for equal captions. [B] int64
+        samples: Equal numbers for rows of the same sample. [B] int64
 
     Returns:
         Local mean of the loss [], and the share of images whose nearest caption is theirs [].
     """
     images, texts = F.normalize(wide(images), dim=1), F.normalize(wide(texts), dim=1)
-    all_images, all_texts, all_identities = gather(images), gather(texts), gather(identities)
-    positive = (identities[:, None] == all_identities[None, :]).to(images.dtype)  # [B, G]
+    all_images, all_texts = gather(images), gather(texts)
+    same = identities[:, None] == gather(identities)  # [B, G]
+    same |= samples[:, None] == gather(samples)
+    positive = same.to(images.dtype)
     target = positive / positive.sum(1, keepdim=True)
     by_image = product(scale * images, all_texts.T)
     by_text = product(scale * texts, all_images.T)

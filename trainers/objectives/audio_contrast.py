@@ -14,6 +14,7 @@ from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers
 from pipelines.views import AudioPresentView, AudioView
+from pipelines.views.audio import ends
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.heads import row_mlp
 from trainers.losses.contrastive import nt_xent
@@ -28,7 +29,8 @@ class AudioContrast(ComparingObjective):
     """Two pieces of a sound attract, all others of the global batch repel.
 
     COLA (Saeed et al., 2021, arXiv:2010.10915) with the loss of SimCLR (arXiv:2002.05709): cosines
-    and both directions in place of a bilinear form and one. Samples without a track are left out.
+    and both directions in place of a bilinear form and one. Samples without a track, or with a
+    sound shorter than a piece, are left out.
     """
 
     repeats = True
@@ -60,7 +62,6 @@ class AudioContrast(ComparingObjective):
                 f"two pieces of {config.seconds} s need longer sound: raise"
                 " data.decode.audio.seconds, or lower objective.seconds"
             )
-        self._places = surroundings.sound - self._length + 1
         self.views = {"sound": AudioView(), "present": AudioPresentView()}
         self.tower = TOWERS.build(config.audio, surroundings)
         self.head = row_mlp(self.tower.width, config.hidden, config.projection)
@@ -68,14 +69,19 @@ class AudioContrast(ComparingObjective):
 
     def encode(self, batch: Batch) -> Rows:
         """Projections of both pieces. [B, projection] each."""
+        places = self._places(batch).clamp(min=1)
         return {
-            "first": wide(self._project(batch, _FIRST)),
-            "second": wide(self._project(batch, _SECOND)),
+            "first": wide(self._project(batch, _FIRST, places)),
+            "second": wide(self._project(batch, _SECOND, places)),
         }
 
-    def _project(self, batch: Batch, stream: int) -> Tensor:
+    def _places(self, batch: Batch) -> Tensor:
+        """At how many places a piece may begin; none (0 or less) in what is too short. [B]."""
+        return ends(batch.views["sound"]) - self._length + 1
+
+    def _project(self, batch: Batch, stream: int, places: Tensor) -> Tensor:
         """Projection of a piece of each sound. [B, projection]."""
-        start = integers(batch.keys, stream, self._places)
+        start = integers(batch.keys, stream, places)
         along = torch.arange(self._length, device=start.device)
         pieces = batch.views["sound"].gather(1, start[:, None] + along)
         projected: Tensor = self.head(self.tower(pieces))
@@ -83,11 +89,12 @@ class AudioContrast(ComparingObjective):
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Find the other piece of each sound among all of the global batch."""
-        present = batch.views["present"]
+        # Pieces of silence are alike, of whatever sample: none is to be told from another.
+        counts = batch.views["present"] & (self._places(batch) > 0)
         loss, found, chance = nt_xent(
-            rows["first"], rows["second"], self._temperature, batch.samples, present
+            rows["first"], rows["second"], self._temperature, batch.samples, counts
         )
-        usable = present.to(loss.dtype).mean()
+        usable = counts.to(loss.dtype).mean()
         metrics = {
             "accuracy": found,
             "chance": chance,

@@ -50,10 +50,13 @@ class Clip(ComparingObjective):
         super().__init__()
         if not surroundings.vocabulary:
             raise core.ConfigError("the clip objective needs captions: set data.decode.text")
+        caption = config.caption
         self.views = {
             "image": ImageView(augmentation=config.augmentation),
-            "text": config.caption,
-            "identity": IdentityView(field=config.caption.field),
+            "text": caption,
+            "identity": IdentityView(
+                field=caption.field, templates=caption.templates, piece=caption.piece
+            ),
         }
         image = TOWERS.build(config.image, surroundings)
         text = TOWERS.build(config.text, surroundings)
@@ -72,7 +75,9 @@ class Clip(ComparingObjective):
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
         """Match every image of the global batch with its caption."""
         scale = capped_exp(self.log_scale, _LARGEST_SCALE)
-        loss, found = image_text(rows["image"], rows["text"], scale, batch.views["identity"])
+        loss, found = image_text(
+            rows["image"], rows["text"], scale, batch.views["identity"], batch.samples
+        )
         return LossOutput(loss, {"accuracy": found, "logit_scale": scale.detach()[0]})
 
     def encoders(self) -> Mapping[str, nn.Module]:

@@ -14,6 +14,7 @@ from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import uniform
 from pipelines.views import AudioPresentView, AudioView
+from pipelines.views.audio import ends
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.losses.gather import gather
 from trainers.losses.mean import global_mean
@@ -30,7 +31,8 @@ class MaskedSpectrogram(ComparingObjective):
     Huang et al., 2022. ``accuracy`` is how often a prediction is nearest to its own patch among
     the masked ones of its sound, which nothing is trained for (compare SSAST, Gong et al., 2022,
     arXiv:2110.09784). ``chance`` is that of who hears nothing and says of each place the mean
-    of the batch's other sounds. Samples without a track are left out.
+    of the batch's other sounds. Samples without a track are left out, and so are patches after
+    a sound's end, all of which are alike.
     """
 
     repeats = True
@@ -61,6 +63,12 @@ class MaskedSpectrogram(ComparingObjective):
         _, bands, windows = self.tower.spectrum(torch.zeros(1, surroundings.sound)).shape
         sides = bands // self._patch[0], windows // self._patch[1]
         self._patches = sides[0] * sides[1]
+        # When patches begin, in samples: windows are around multiples of the hop, and the first
+        # number of a Hann window is 0.
+        mel, rate = config.tower.mel, surroundings.sound_rate
+        self._columns = sides[1]
+        self._stride = self._patch[1] * max(1, round(mel.hop * rate))
+        self._reach = (max(2, round(mel.window * rate)) - 1) // 2
         self._kept = self._patches - round(config.masked * self._patches)
         if not 0 < self._kept < self._patches:
             raise ConfigError(
@@ -70,51 +78,62 @@ class MaskedSpectrogram(ComparingObjective):
         self.decoder = Decoder(config, sides)
 
     def encode(self, batch: Batch) -> Rows:
-        """Predictions of the M masked patches. [B, M, h w]."""
+        """Predictions of the M masked patches, and what was heard. [B, M, h w], [B, bands, W]."""
         order = self._order(batch)
         spectrum = self.tower.spectrum(batch.views["sound"])
         tokens = self.tower.tokens(spectrum, order[:, : self._kept])
-        return {"predicted": wide(self.decoder(tokens, order))}
+        # A transform takes as long as a layer: ``compare`` does without another one.
+        return {"predicted": wide(self.decoder(tokens, order)), "spectrum": spectrum}
 
     def _order(self, batch: Batch) -> Tensor:
         """Numbers of all patches, visible ones first. [B, N]."""
         return uniform(batch.keys, _STREAM, self._patches).argsort(dim=1, stable=True)
 
-    def _targets(self, batch: Batch) -> Tensor:
-        """All N patches, normalised if so set. [B, N, h w]."""
-        targets = patchify(self.tower.spectrum(batch.views["sound"]), self._patch)
+    def heard(self, batch: Batch) -> Tensor:
+        """Which patches begin before the sound's end: all others are silence. [B, N] bool."""
+        end = torch.where(batch.views["present"], ends(batch.views["sound"]), 0)[:, None]
+        columns = torch.arange(self._patches, device=end.device) % self._columns
+        return (columns * self._stride - self._reach < end) & (end > 0)
+
+    def _targets(self, spectrum: Tensor) -> Tensor:
+        """All N patches, normalised if so set. [B, bands, W] -> [B, N, h w]."""
+        targets = patchify(spectrum, self._patch)
         if self._normalise:
             variance, mean = torch.var_mean(targets, 2, keepdim=True)
             targets = (targets - mean) / (variance + 1e-6).sqrt()
         return targets
 
     def compare(self, rows: Rows, batch: Batch) -> LossOutput:
-        """Hold predictions against what was masked, over all samples that have sound."""
-        predicted, present = rows["predicted"], batch.views["present"]
-        count, masked = present.sum(), predicted.shape[1]
-        every, places = self._targets(batch), self._order(batch)[:, self._kept :]
-        target, usual = at(every, places), at(self._usual(every, present, batch.samples), places)
-        losses = F.mse_loss(predicted, target, reduction="none").mean((1, 2))
+        """Hold predictions against what was masked, over all samples of which that was heard."""
+        predicted, heard = rows["predicted"], self.heard(batch)
+        every, places = self._targets(rows["spectrum"]), self._order(batch)[:, self._kept :]
+        target, usual = at(every, places), at(self._usual(every, heard, batch.samples), places)
+        told = heard.gather(1, places)
+        count, usable = told.sum(1), told.any(1)
+        losses = F.mse_loss(predicted, target, reduction="none").mean(2)
+        losses = (losses * told).sum(1) / count.clamp(min=1)
+        right, deaf = nearest(predicted.detach(), target, told), nearest(usual, target, told)
         metrics = {
-            "accuracy": global_mean((nearest(predicted.detach(), target) * present).sum(), count),
-            "chance": global_mean((nearest(usual, target) * present).sum(), count),
-            "answers": masked * present.to(losses.dtype).mean(),
-            "usable": present.to(losses.dtype).mean(),
+            "accuracy": global_mean(right.sum(), count.sum()),
+            "chance": global_mean(deaf.sum(), count.sum()),
+            "answers": count.to(losses.dtype).mean(),
+            "usable": usable.to(losses.dtype).mean(),
         }
-        return LossOutput(global_mean((losses * present).sum(), count), metrics)
+        return LossOutput(global_mean(losses.sum(), usable.sum()), metrics)
 
-    def _usual(self, every: Tensor, present: Tensor, samples: Tensor) -> Tensor:
-        """Mean patch of the other sounds of the global batch at each place. [B, N, h w].
+    def _usual(self, every: Tensor, heard: Tensor, samples: Tensor) -> Tensor:
+        """Mean patch of the global batch's other sounds that are heard at each place. [B, N, h w].
 
         A sound that an epoch's end puts into the batch twice is another one on another worker.
         """
-        heard = every * present[:, None, None]
-        total = gather(heard.sum(0, keepdim=True)).sum(0)
+        # A patch's last number says of how many sounds a sum is.
+        known = F.pad(every, (0, 1), value=1.0) * heard[:, :, None]
+        total = gather(known.sum(0, keepdim=True)).sum(0)
         same = samples[:, None] == samples
-        others = gather(present.long()).sum() - (same & present).sum(1)
         with torch.autocast(every.device.type, enabled=False):  # it would round products
-            mine = torch.einsum("bc,cnp->bnp", same.to(heard.dtype), heard)
-        return (total - mine) / others.clamp(min=1)[:, None, None]
+            mine = torch.einsum("bc,cnp->bnp", same.to(known.dtype), known)
+        others = total - mine
+        return others[:, :, :-1] / others[:, :, -1:].clamp(min=1)
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower, on all patches."""
@@ -161,14 +180,21 @@ def at(patches: Tensor, places: Tensor) -> Tensor:
     return patches.gather(1, places[:, :, None].expand(-1, -1, patches.shape[2]))
 
 
-def nearest(predicted: Tensor, target: Tensor) -> Tensor:
-    """Share of each sound's predictions that are nearest to their own patch.
+def nearest(predicted: Tensor, target: Tensor, heard: Tensor) -> Tensor:
+    """How many of each sound's predictions are nearest to their own patch.
 
-    [B, M, h w] x 2 -> [B].
+    Args:
+        predicted: [B, M, h w]
+        target: What they are of. [B, M, h w]
+        heard: Which of them count, to the others as well. [B, M] bool
+
+    Returns:
+        [B], in the format of the targets.
     """
     own = torch.arange(target.shape[1], device=target.device)
-    found = torch.cdist(predicted, target).argmin(2) == own
-    return found.to(target.dtype).mean(1)
+    distances = torch.cdist(predicted, target).masked_fill(~heard[:, None], float("inf"))
+    found = (distances.argmin(2) == own) & heard
+    return found.sum(1).to(target.dtype)
 
 
 def patchify(spectrum: Tensor, sides: tuple[int, int]) -> Tensor:

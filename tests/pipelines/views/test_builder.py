@@ -271,6 +271,45 @@ def test_texts_that_a_tower_cannot_tell_apart_are_one(tokenizer, captions, count
     assert len(set(same.tolist())) == count
 
 
+def reads(*texts: str) -> Tokenizer:
+    """A tokenizer of a token a word, of which it reads six."""
+    words = " ".join(texts).split()
+    found = Tokenizer.train(words * 5, TokenizerConfig(vocabulary=320, length=8))
+    for word in words:
+        assert np.count_nonzero(found.encode([word])) == 3  # with start and end
+    return found
+
+
+def equal(view: IdentityView, one: str, other: str, tokenizer: Tokenizer) -> bool:
+    first, second = build({"same": view}, tokenizer)(table(2, captions=[one, other])).views["same"]
+    return first.item() == second.item()
+
+
+@pytest.mark.parametrize(
+    ("templates", "first"),
+    [
+        (("{}",), 6),
+        (("a b c {}",), 3),
+        (("a {}", "a b c {}", "{}"), 3),
+        (("a b {} c c c c c",), 4),  # what comes behind takes nothing of the caption
+    ],
+)
+def test_a_template_takes_the_room_of_captions(templates, first):
+    view, short = IdentityView(templates=templates), reads("a b c r s t u v w x y")
+    seen = ["r", "s", "t", "u", "v", "w"]
+    for place in range(6):
+        other = [*seen[:place], "x", *seen[place + 1 :]]
+        assert equal(view, " ".join(seen), " ".join(other), short) == (place >= first)
+
+
+def test_of_captions_read_in_pieces_all_counts():
+    view, short = IdentityView(piece="random"), reads("r s t u v w x y")
+    assert not equal(view, "r s t u v w x", "r s t u v w y", short)
+    assert equal(view, "r s t u v w x", "r s t u v w x", short)
+    # Capitals and forms of letters are nothing to the tokenizer.
+    assert equal(view, "r s T u v w x", "r s t u v w ｘ", short)
+
+
 def test_identities_are_the_same_in_every_process():
     # Ranks compare them: Python's own salted hash would not do.
     ids = build({"same": IdentityView()})(table()).views["same"]

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainers.losses.workers import as_workers
+from trainers.losses import assignment
 from trainers.losses.assignment import sinkhorn, swapped_prediction
 
 
@@ -69,6 +71,19 @@ def test_a_small_epsilon_does_not_underflow() -> None:
     codes = sinkhorn(scores, 1e-3, 3)
     assert torch.isfinite(codes).all()
     torch.testing.assert_close(codes.sum(1), torch.ones(6))
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (5, 3), (1, 7), (2, 1, 5)])
+def test_workers_exchange_a_row_an_iteration_and_find_what_one_finds(
+    counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = torch.tensor(draw(8, 6, 0, 1)[0])
+    parts = scores.split(counts)
+    found, shapes = as_workers(
+        monkeypatch, assignment, len(counts), lambda rank: sinkhorn(parts[rank], 0.05, 3)
+    )
+    torch.testing.assert_close(torch.cat(found), sinkhorn(scores, 0.05, 3), rtol=1e-9, atol=1e-15)
+    assert shapes == [(1, 6)] * 3 * len(counts)
 
 
 def test_codes_have_no_gradient() -> None:

@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainers.losses.workers import as_workers
+from trainers.losses import contrastive
 from trainers.losses.contrastive import image_text, nt_xent
 
 
@@ -31,13 +33,15 @@ def naive_nt_xent(
     return sum(losses) / len(losses), sum(chances) / len(chances)
 
 
-def naive_image_text(x: np.ndarray, y: np.ndarray, scale: float, ids: list[int]) -> float:
+def naive_image_text(
+    x: np.ndarray, y: np.ndarray, scale: float, ids: list[int], samples: list[int]
+) -> float:
     x, y = unit(x.astype(np.float64)), unit(y.astype(np.float64))
     total = 0.0
     for rows, columns in ((x, y), (y, x)):
         for i in range(len(rows)):
             norm = sum(math.exp(scale * rows[i] @ c) for c in columns)
-            positives = [j for j in range(len(ids)) if ids[j] == ids[i]]
+            positives = [j for j in range(len(ids)) if ids[j] == ids[i] or samples[j] == samples[i]]
             logs = [-math.log(math.exp(scale * rows[i] @ columns[j]) / norm) for j in positives]
             total += sum(logs) / len(logs)
     return total / (2 * len(x))
@@ -112,13 +116,15 @@ def test_pairs_that_do_not_count_are_as_if_they_were_not_there(
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 1000))
-def test_image_text_equals_its_formula_with_shared_captions(count: int, seed: int) -> None:
+def test_image_text_equals_its_formula_with_shared_captions_and_samples_that_repeat(
+    count: int, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     x, y = random.normal(size=(2, count, 5))
-    ids = random.integers(0, max(1, count // 2), count)
-    args = torch.tensor(x), torch.tensor(y), torch.tensor([7.0]), torch.tensor(ids)
-    loss, _ = image_text(*args)
-    expected = naive_image_text(x, y, 7.0, ids.tolist())
+    ids, samples = random.integers(0, max(1, count // 2), (2, count))
+    rows = torch.tensor(x), torch.tensor(y)
+    loss, _ = image_text(*rows, torch.tensor([7.0]), torch.tensor(ids), torch.tensor(samples))
+    expected = naive_image_text(x, y, 7.0, ids.tolist(), samples.tolist())
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -126,7 +132,7 @@ def test_without_shared_captions_it_is_the_loss_of_the_clip_paper() -> None:
     random = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 6, 4, generator=random, dtype=torch.float64)
     x, y = torch.nn.functional.normalize(x), torch.nn.functional.normalize(y)
-    loss, _ = image_text(x, y, torch.tensor([10.0]), torch.arange(6))
+    loss, _ = image_text(x, y, torch.tensor([10.0]), torch.arange(6), torch.arange(6))
     logits, labels = 10.0 * x @ y.T, torch.arange(6)
     paper = (
         torch.nn.functional.cross_entropy(logits, labels)
@@ -138,7 +144,32 @@ def test_without_shared_captions_it_is_the_loss_of_the_clip_paper() -> None:
 def test_accuracy_counts_a_caption_of_another_image_with_the_same_text() -> None:
     x = torch.eye(3)
     texts = torch.stack([x[1], x[0], x[2]])  # 0 and 1 swapped
-    _, found = image_text(x, texts, torch.tensor([10.0]), torch.tensor([5, 5, 6]))
+    scale, samples = torch.tensor([10.0]), torch.arange(3)
+    _, found = image_text(x, texts, scale, torch.tensor([5, 5, 6]), samples)
     assert found.item() == 1.0
-    _, found = image_text(x, texts, torch.tensor([10.0]), torch.tensor([4, 5, 6]))
+    _, found = image_text(x, texts, scale, torch.tensor([4, 5, 6]), samples)
     assert found.item() == pytest.approx(1 / 3)
+
+
+def test_captions_of_one_sample_on_two_workers_do_not_repel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 6, 4, generator=random, dtype=torch.float64)
+    rows = x, y, torch.tensor([5, 6, 7, 8, 6, 9]), torch.tensor([0, 1, 2, 0, 3, 1])
+
+    def work(rank: int) -> torch.Tensor:
+        images, texts, identities, samples = (row.split(3)[rank] for row in rows)
+        return image_text(images, texts, torch.tensor([10.0]), identities, samples)[0]
+
+    losses, _ = as_workers(monkeypatch, contrastive, 2, work)
+    expected, _ = image_text(x, y, torch.tensor([10.0]), *rows[2:])
+    torch.testing.assert_close(sum(losses) / 2, expected, rtol=1e-9, atol=0)
+
+
+def test_captions_of_one_sample_are_as_if_they_were_equal() -> None:
+    x, y = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    scale, numbers = torch.tensor([10.0]), torch.arange(3)
+    found = image_text(x, y, scale, torch.tensor([5, 6, 7]), torch.tensor([0, 0, 1]))
+    assert found == image_text(x, y, scale, torch.tensor([5, 5, 7]), numbers)
+    assert found != image_text(x, y, scale, torch.tensor([5, 6, 7]), numbers)

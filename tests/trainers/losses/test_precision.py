@@ -15,7 +15,7 @@ from trainers.losses.self_distillation import koleo
 NUMBERS = torch.arange(12)
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b: nt_xent(a, b, 0.1, NUMBERS)[0],
-    "image_text": lambda a, b: image_text(a, b, torch.tensor([20.0]), NUMBERS)[0],
+    "image_text": lambda a, b: image_text(a, b, torch.tensor([20.0]), NUMBERS, NUMBERS)[0],
     "info_nce": lambda a, b: info_nce(a, b, 0.1, NUMBERS)[0],
     "barlow_twins": lambda a, b: barlow_twins(a, b, 0.1)[0],
     "vicreg": lambda a, b: vicreg(a, b, (25.0, 25.0, 1.0))[0],

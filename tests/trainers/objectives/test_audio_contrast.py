@@ -70,6 +70,44 @@ def test_without_any_track_nothing_is_learned() -> None:
     assert not any(p.grad.any() for p in objective.parameters())
 
 
+def heard_by(objective: AudioContrast) -> list[torch.Tensor]:
+    """What the tower is given, from now on."""
+    heard, real = [], objective.tower.forward
+    objective.tower.forward = lambda sounds: heard.append(sounds) or real(sounds)
+    return heard
+
+
+def test_pieces_are_of_the_sound_and_not_of_what_fills_up_the_window() -> None:
+    objective = small(KIND)
+    batch = double_batch(objective)
+    lengths = torch.tensor([4000, LENGTH, LENGTH + 1, 2500, 3999, 3000, 2000, 4000])
+    batch.views["sound"].masked_fill_(torch.arange(AROUND.sound) >= lengths[:, None], 0)
+    batch.views["present"].fill_(True)
+    heard = heard_by(objective)
+    assert objective(batch).metrics["usable"].item() == 1
+    for given, stream in zip(heard, (1, 2), strict=True):
+        full = pieces(batch, stream)
+        for row, length in enumerate(lengths.tolist()):
+            assert given[row].ne(0).all()
+            if length == AROUND.sound:
+                assert torch.equal(given[row], full[row])
+
+
+def test_sounds_shorter_than_a_piece_are_as_if_they_were_not_there() -> None:
+    objective = small(KIND)
+    batch = double_batch(objective)
+    batch.views["present"].fill_(True)
+    short = Batch(batch.samples, batch.keys, {n: v.clone() for n, v in batch.views.items()})
+    short.views["sound"][2, LENGTH - 1 :] = 0
+    short.views["sound"][5] = 0
+    batch.views["present"][[2, 5]] = False
+    found, expected = objective(short), objective(batch)
+    assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
+    assert found.metrics["usable"].item() == 6 / 8
+    for name, value in expected.metrics.items():
+        assert found.metrics[name].item() == pytest.approx(value.item(), rel=1e-12), name
+
+
 def test_it_finds_the_other_piece_of_tones_never_heard() -> None:
     """Each sound is a tone of its own pitch: what both pieces share."""
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import torch
 
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
+from pipelines.views import IdentityView, TextView
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.objectives.clip import Clip
@@ -31,6 +32,25 @@ def test_images_and_texts_meet_in_one_space() -> None:
     batch = random_batch(Clip(Clip.Config(), AROUND), 4, 16)
     assert encoders["image_embedding"](batch.views["image"]).shape == (4, 32)
     assert encoders["text_embedding"](batch.views["text"]).shape == (4, 32)
+
+
+def test_captions_of_one_image_that_is_there_twice_do_not_repel() -> None:
+    objective = Clip(Clip.Config(), AROUND)
+    random = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(3, 8, generator=random) for name in ("image", "text")}
+    losses = []
+    for samples, identities in (([0, 0, 1], [5, 6, 7]), ([0, 1, 2], [5, 5, 7])):
+        numbers = torch.tensor(samples)
+        batch = Batch(numbers, numbers, {"identity": torch.tensor(identities)})
+        losses.append(objective.compare(rows, batch).loss.item())
+    assert losses[0] == losses[1]
+
+
+def test_identities_are_of_what_the_text_tower_reads() -> None:
+    caption = TextView(field="alt", templates=("a {}", "the {}"), piece="random")
+    views = Clip(Clip.Config(caption=caption), AROUND).views
+    expected = IdentityView(field="alt", templates=("a {}", "the {}"), piece="random")
+    assert views["identity"] == expected
 
 
 @pytest.mark.parametrize("matched", [False, True])

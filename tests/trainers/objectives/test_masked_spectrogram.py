@@ -13,7 +13,7 @@ from pipelines.core.randomness import uniform
 from tests.trainers.conftest import AROUND
 from tests.trainers.two_workers import assert_two_equal_one
 from trainers.core.objective import Surroundings
-from trainers.objectives.masked_spectrogram import MaskedSpectrogram, patchify
+from trainers.objectives.masked_spectrogram import MaskedSpectrogram, at, patchify
 
 # 0.5 s at 2,000 samples a second: 51 windows, 7 patches of 8 along time, 2 of 16 bands.
 SOUND, PATCHES, VALUES = 1000, 14, 128
@@ -54,6 +54,11 @@ def target_of(spectrum: torch.Tensor, number: int, normalise: bool) -> np.ndarra
     return np.array([(v - mean) / math.sqrt(variance + 1e-6) for v in values])
 
 
+def is_heard(number: int, length: int) -> bool:
+    """Whether a patch hears any of a sound; windows of 64 are around multiples of 20."""
+    return number % 7 * 8 * 20 - 31 < length
+
+
 def test_two_workers_are_one() -> None:
     assert_two_equal_one("masked_spectrogram")
 
@@ -69,10 +74,14 @@ def test_patches_are_in_reading_order() -> None:
 
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("samples", [[0, 1, 2, 3], [0, 1, 2, 2]])
-def test_loss_and_accuracy_equal_their_formulas(normalise: bool, samples: list[int]) -> None:
+@pytest.mark.parametrize("lengths", [[SOUND] * 4, [SOUND, 0, 420, 300], [350, SOUND, 0, 610]])
+def test_loss_and_accuracy_equal_their_formulas(
+    normalise: bool, samples: list[int], lengths: list[int]
+) -> None:
     objective = small(normalise=normalise).double()
     batch = some(4)
-    views = {**batch.views, "sound": batch.views["sound"].double()}
+    silent = torch.arange(SOUND) >= torch.tensor(lengths)[:, None]
+    views = {**batch.views, "sound": batch.views["sound"].double().masked_fill(silent, 0)}
     batch = Batch(torch.tensor(samples), batch.keys, views)
     order, kept = order_of(batch.keys), PATCHES - round(0.75 * PATCHES)
     places = torch.from_numpy(order)
@@ -81,30 +90,80 @@ def test_loss_and_accuracy_equal_their_formulas(normalise: bool, samples: list[i
         seen = objective.tower.tokens(spectra, places[:, :kept])
         predicted = objective.decoder(seen, places).numpy()
     losses, right, deaf = [], [], []
-    sounding = batch.views["present"].nonzero()[:, 0].tolist()
+    sounding = [s for s in range(4) if batch.views["present"][s] and lengths[s]]
     for sample in sounding:
-        targets = [target_of(spectra[sample], number, normalise) for number in order[sample, kept:]]
-        for place, own in enumerate(targets):
-            far = [((predicted[sample, place] - target) ** 2).mean() for target in targets]
-            losses.append(((predicted[sample, place] - own) ** 2).mean())
+        told = [n for n in order[sample, kept:] if is_heard(n, lengths[sample])]
+        targets = [target_of(spectra[sample], number, normalise) for number in told]
+        mine = []
+        for place, (number, own) in enumerate(zip(told, targets, strict=True)):
+            guess = predicted[sample, list(order[sample, kept:]).index(number)]
+            far = [((guess - target) ** 2).mean() for target in targets]
+            mine.append(far[place])
             right.append(far[place] == min(far))
-            number = order[sample, kept + place]
-            others = [one for one in sounding if samples[one] != samples[sample]]
-            usual = np.mean([target_of(spectra[one], number, normalise) for one in others], 0)
+            others = [
+                target_of(spectra[one], number, normalise)
+                for one in sounding
+                if samples[one] != samples[sample] and is_heard(number, lengths[one])
+            ]
+            usual = np.mean(others, 0) if others else np.zeros_like(own)
             far = [((usual - target) ** 2).mean() for target in targets]
             deaf.append(far[place] == min(far))
+        losses += [sum(mine) / len(mine)] if mine else []
     output = objective(batch)
     assert output.loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-9)
     values = {name: value.item() for name, value in output.metrics.items()}
-    told = PATCHES - kept
     assert values == pytest.approx(
         {
             "accuracy": sum(right) / len(right),
             "chance": sum(deaf) / len(deaf),
             "answers": len(right) / 4,
-            "usable": len(right) / told / 4,
+            "usable": len(losses) / 4,
         }
     )
+
+
+@pytest.mark.parametrize("length", [0, 1, 128, 129, 130, 300, 449, 450, 700, SOUND])
+@pytest.mark.parametrize("mel", [{}, {"window": 0.0325, "hop": 0.0123}])
+def test_patches_that_begin_after_the_end_are_those_of_silence_alone(
+    length: int, mel: dict[str, float]
+) -> None:
+    config = MaskedSpectrogram.Config(tower={"width": 16, "heads": 2, "mel": mel})
+    around = Surroundings(size=0, sound=SOUND, sound_rate=2000)
+    objective, batch = MaskedSpectrogram(config, around), some(3)
+    batch.views["sound"][:, length:] = 0
+    batch.views["present"][:] = torch.tensor([True, True, False])
+    spectra = objective.double().tower.spectrum(batch.views["sound"].double())
+    sounding = (patchify(spectra, (16, 8)) > -1 + 1e-9).any(2)
+    sounding[2] = False
+    assert torch.equal(objective.heard(batch), sounding)
+
+
+def test_silence_after_the_end_caps_neither_accuracy_nor_chance() -> None:
+    objective, batch = small(normalise=False), some(4)
+    batch.views["present"].fill_(True)
+    batch.views["sound"][1:, 300:] = 0
+    batch.views["sound"][3] = 0
+    with torch.no_grad():
+        rows = dict(objective.rows(batch))
+        places = torch.from_numpy(order_of(batch.keys))[:, 4:]
+        known = at(patchify(rows["spectrum"], (16, 8)), places)
+        output = objective.compare({**rows, "predicted": known}, batch)
+    assert output.loss.item() == 0
+    assert output.metrics["accuracy"].item() == 1
+    assert output.metrics["usable"].item() == 3 / 4
+
+
+def test_what_is_told_of_silence_after_the_end_is_not_learned_from() -> None:
+    objective, batch = small(), some(2)
+    batch.views["present"].fill_(True)
+    batch.views["sound"][1, 300:] = 0
+    rows = objective.rows(batch)
+    predicted = rows["predicted"].detach().requires_grad_()
+    objective.compare({**rows, "predicted": predicted}, batch).loss.backward()
+    told = objective.heard(batch).gather(1, torch.from_numpy(order_of(batch.keys))[:, 4:])
+    assert told[0].all()
+    assert 0 < told[1].sum() < 10
+    assert torch.equal(predicted.grad.ne(0).any(2), told)
 
 
 def test_the_tower_hears_visible_patches_only() -> None:
@@ -135,6 +194,14 @@ def test_the_mask_ratio_is_exact_and_follows_the_keys(masked: float, kept: int) 
     assert torch.equal(seen[0], torch.from_numpy(order_of(batch.keys))[:, :kept])
     assert torch.equal(objective(batch).loss, first)
     assert not torch.equal(objective(Batch(batch.samples, batch.keys + 1, batch.views)).loss, first)
+
+
+def test_a_sound_is_transformed_once_a_step() -> None:
+    objective, seen = small(), []
+    real = objective.tower.spectrum
+    objective.tower.spectrum = lambda waveforms: seen.append(len(waveforms)) or real(waveforms)
+    objective(some(5)).loss.backward()
+    assert seen == [5]
 
 
 def test_without_any_track_nothing_is_learned() -> None:

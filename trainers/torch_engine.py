@@ -1,4 +1,4 @@
-"""Plain PyTorch engine for one worker: the fake that the loop's tests use."""
+"""Plain PyTorch engine for one worker: fine-tuning has it, and the loop's tests."""
 
 from __future__ import annotations
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from cluster.cli._options import ProfileName, Set, Workers, profile
+from cluster.cli._options import Json, ProfileName, Set, Workers, profile
 from cluster.cli._progress import say
 
 
@@ -19,6 +20,7 @@ def command(
     overrides: Set = None,
     python: Annotated[str, typer.Option("--python", help="Interpreter on the cluster.")] = "python",
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it ends.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a recipe as a job on a Ray cluster.
 
@@ -36,7 +38,7 @@ def command(
 
     text = yaml.safe_dump(chosen.model_dump(mode="json"))
     name = submit.submit(loaded, text, out, cluster, python)
-    print(name)
+    print(json.dumps({"job": name, "cluster": cluster, "run": out}) if as_json else name)
     if wait:
         submit.follow(name, cluster, say)
     else:

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 from trainers.accumulation import Passes, accumulate
-from trainers.core.objective import Objective
+from trainers.core.objective import ComparingObjective, Objective
 from trainers.core.phases import Phases
 from trainers.objectives import OBJECTIVES
 
@@ -42,23 +42,8 @@ if rank == 0:
     torch.save(found, f"{folder}/found.pt")
 dist.destroy_process_group()
 """
-KINDS = (
-    "simclr",
-    "moco",
-    "byol",
-    "barlow_twins",
-    "vicreg",
-    "swav",
-    "clip_contrast",
-    "audio_video_alignment",
-    "audio_contrast",
-    "masked_spectrogram",
-    "masked_language",
-    "next_token",
-    "arrow_of_time",
-    "pace",
-    "odd_one_out",
-    "frame_order",
+KINDS = tuple(
+    kind for kind in OBJECTIVES.names() if issubclass(OBJECTIVES.get(kind).cls, ComparingObjective)
 )
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]

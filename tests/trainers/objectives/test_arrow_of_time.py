@@ -7,6 +7,7 @@ from pipelines.augment.none import Nothing
 from pipelines.augment.quality import Quality
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import part_keys
+from tests.trainers import two_workers
 from tests.trainers.conftest import AROUND
 from tests.trainers.two_workers import assert_two_equal_one
 from trainers.models.frame_transformer import FrameTransformer
@@ -65,3 +66,7 @@ def test_without_the_guard_the_quality_of_frames_tells_the_direction() -> None:
 
 def test_with_the_guard_it_does_not() -> None:
     assert abs(accuracy(Quality.Config()) - 0.5) < 0.1
+
+
+def test_a_guess_is_right_one_time_in_2() -> None:
+    assert two_workers.small("arrow_of_time").chance == 1 / 2

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from pipelines.core import ConfigError
 from pipelines.core.batch import Batch
+from tests.trainers import two_workers
 from tests.trainers.conftest import AROUND, random_batch
 from tests.trainers.two_workers import assert_two_equal_one, double_batch, small
 from trainers.objectives import OBJECTIVES
@@ -164,3 +165,7 @@ def test_the_loss_is_not_rounded_by_autocast() -> None:
     assert torch.equal(found, exact)
     gradients = (torch.autograd.grad(loss, list(rows.values())) for loss in (found, exact))
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_a_guess_is_right_one_time_in_3() -> None:
+    assert two_workers.small("audio_video_alignment").chance == 1 / 3

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pipelines.core import ConfigError
+from tests.trainers import two_workers
 from tests.trainers.conftest import AROUND, SMALL_TOWERS
 from tests.trainers.two_workers import assert_two_equal_one, double_batch
 from trainers.objectives.frame_order import FrameOrder, orders
@@ -63,3 +64,7 @@ def test_one_order_a_clip_is_the_first_of_many() -> None:
 def test_more_orders_than_there_are_are_refused() -> None:
     with pytest.raises(ConfigError, match="4 frames have 24 orders"):
         objective(shuffles=25)
+
+
+def test_a_guess_is_right_one_time_in_12() -> None:
+    assert two_workers.small("frame_order").chance == 1 / 12

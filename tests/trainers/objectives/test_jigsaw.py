@@ -9,6 +9,7 @@ import torch
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers, part_keys
+from tests.trainers import two_workers
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.models.convnext import ConvNext
@@ -111,3 +112,7 @@ def test_it_learns_to_order_tiles_of_structured_pictures() -> None:
         optimizer.zero_grad()
     with torch.no_grad():
         assert objective(draw(300)).metrics["accuracy"] > 0.6  # chance 0.1
+
+
+def test_a_guess_is_right_one_time_in_64() -> None:
+    assert two_workers.small("jigsaw").chance == 1 / 64

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from tests.trainers import two_workers
 from tests.trainers.two_workers import assert_two_equal_one
 from trainers.objectives.odd_one_out import wrong_orders
 
@@ -18,3 +19,7 @@ def test_wrong_orders_are_all_orders_but_the_right_one() -> None:
     assert shares.keys() == expected | {(2, 1, 0)}
     assert all(abs(shares[order] - 1 / 6) < 0.02 for order in expected)
     assert abs(shares[2, 1, 0] - 1 / 3) < 0.02
+
+
+def test_a_guess_is_right_one_time_in_4() -> None:
+    assert two_workers.small("odd_one_out").chance == 1 / 4

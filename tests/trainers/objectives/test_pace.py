@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipelines.core import ConfigError
+from tests.trainers import two_workers
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 from tests.trainers.two_workers import assert_two_equal_one
 from trainers.objectives import OBJECTIVES
@@ -41,3 +42,7 @@ def test_rates_that_do_not_fit_or_repeat_are_refused() -> None:
         small(rates=[1, 8])
     with pytest.raises(ConfigError, match="each rate once"):
         small(rates=[2, 2])
+
+
+def test_a_guess_is_right_one_time_in_3() -> None:
+    assert two_workers.small("pace").chance == 1 / 3

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pipelines.augment.none import Nothing
 from pipelines.core.batch import Batch
 from pipelines.core.randomness import integers, part_keys
+from tests.trainers import two_workers
 from tests.trainers.conftest import random_batch
 from trainers.core.objective import Surroundings
 from trainers.models.convnext import ConvNext
@@ -134,3 +135,7 @@ def test_dropped_channels_close_the_shortcut() -> None:
 def test_a_linear_guard_leaves_the_double_edges(channels: str) -> None:
     """Why ``drop`` is the default: what these let through is known."""
     assert train(small(channels), aberrated, 250) > 0.2
+
+
+def test_a_guess_is_right_one_time_in_8() -> None:
+    assert two_workers.small("relative_position").chance == 1 / 8

@@ -20,6 +20,7 @@ _CONNECT = 10.0  # seconds
 _TIMEOUT = "EAGLERAY_STORAGE_TIMEOUT"
 _SLOWEST = 256 * 1024  # bytes a second; what is slower than that has stalled
 _S3 = ("s3", "s3a")
+_WEB = ("http", "https")
 # They read within another file or filesystem, or in the URL itself.
 _WITHIN = {
     "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic",
@@ -53,6 +54,10 @@ def resolve(url: str) -> str:
 @cache
 def _filesystem(protocol: str) -> Any:
     _check(protocol)
+    if protocol in _WEB:
+        from pipelines.shards.storage_web import Web  # its client takes time to import
+
+        return Web()
     if protocol not in _S3:
         return fsspec.filesystem(protocol)
     given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
 import fsspec.asyn
-from fsspec.implementations.http import HTTPFileSystem
 
-from pipelines.shards import storage_places
+from pipelines.shards import storage_places, storage_web
 
 
 class _Server(ThreadingHTTPServer):
@@ -24,6 +24,8 @@ class Web:
         files: Content by path.
         folder: Status of what is not in ``files``.
         sizes: Whether answers say how long they are.
+        ranges: Whether parts of files are sent where they are asked for.
+        packed: Whether files are sent packed, whatever is asked for.
         modified: When all files were written, as answers tell; empty if they do not.
         busy: How many requests are answered that the server is busy.
         requests: Method and path of each request.
@@ -32,7 +34,8 @@ class Web:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.folder = 404
-        self.sizes = True
+        self.sizes = self.ranges = True
+        self.packed = False
         self.modified = ""
         self.busy = 0
         self.requests: list[tuple[str, str]] = []
@@ -53,10 +56,10 @@ class Web:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for fs in list(HTTPFileSystem._cache.values()):
+        for fs in list(storage_web.Web._cache.values()):
             if fs._session is not None:
                 fsspec.asyn.sync(fs.loop, fs._session.close)
-        HTTPFileSystem.clear_instance_cache()
+        storage_web.Web.clear_instance_cache()
         storage_places._filesystem.cache_clear()
         self._server.shutdown()
         self._thread.join()
@@ -74,10 +77,14 @@ class Web:
                 if data is None:
                     self.send_error(web.folder)
                     return
-                span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+                asked = self.headers.get("Range", "") if web.ranges else ""
+                span = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
                 self.send_response(206 if span else 200)
                 if span:
                     data = data[int(span[1]) : int(span[2] or len(data)) + 1]
+                if web.packed:
+                    data = gzip.compress(data)
+                    self.send_header("Content-Encoding", "gzip")
                 if web.sizes:
                     self.send_header("Content-Length", str(len(data)))
                 if web.modified:

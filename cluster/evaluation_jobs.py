@@ -15,7 +15,7 @@ from cluster.profile import EvaluationJobs
 from pipelines.core import UserError
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
-from trainers.requests import Inbox, done, file_result, request_url
+from trainers.requests import Inbox, done, file_result, forget_failures, request_url
 
 _AWAY = 60.0  # seconds at least that the last look may be put off
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
@@ -102,6 +102,7 @@ class EvaluationManager:
         python: The interpreter that jobs use.
         tag: Tells this start of the run from others on the same cluster.
         outage: Seconds that an object store may be down before a job gives up.
+        device: Where jobs compute.
     """
 
     def __init__(
@@ -112,10 +113,11 @@ class EvaluationManager:
         python: str,
         tag: str,
         outage: float = 0.0,
+        device: str = "cpu",
     ):
         self._run, self._limits, self._jobs, self._python = run, limits, jobs, python
         self._inbox = Inbox(run)
-        self._tag, self._outage = tag, outage
+        self._tag, self._outage, self._device = tag, outage, device
         self._away = max(_AWAY, outage)
         self._standings: dict[int, Standing] = {}
         self._requests: dict[int, EvaluationRequest] = {}
@@ -175,6 +177,8 @@ class EvaluationManager:
         """Look at every request once and act."""
         requests = self._inbox.look()
         if self._earlier is None:
+            for request in requests:
+                forget_failures(request)
             self._earlier = frozenset(request.samples for request in requests)
         for request in requests:
             known = self._requests.get(request.samples)
@@ -284,5 +288,6 @@ class EvaluationManager:
     def _command(self, request: EvaluationRequest) -> str:
         url = request_url(self._run, request.samples)
         python, options = shlex.quote(self._python), f"--nice {self._limits.niceness}"
-        options += f" --outage {self._outage:g}"
+        options += f" --outage {self._outage:g} --device {self._device}"
+        options += f" --threads {max(1, int(self._limits.cpus))}"
         return f"{python} -m cluster.evaluation_worker {options} {shlex.quote(url)}"

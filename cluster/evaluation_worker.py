@@ -20,14 +20,18 @@ from trainers.recipe import EVALUATIONS
 from trainers.requests import done, file_result, read_request
 
 
-def run_request(request: EvaluationRequest) -> list[str]:
+def run_request(request: EvaluationRequest, device: torch.device) -> list[str]:
     """Run what a request asks for and nobody has filed yet.
+
+    Args:
+        request: What is to be evaluated, and how.
+        device: Where to compute; on the CPU what finds no room on a GPU.
 
     Returns:
         One line for every evaluation that broke and may be tried again.
     """
     commit = open_commit(request.checkpoint)
-    model = load_model(commit, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_model(commit, device)
     have = done(request)
     broken = []
     for data in request.evaluations:
@@ -36,11 +40,24 @@ def run_request(request: EvaluationRequest) -> list[str]:
         if name in have:
             continue
         try:
-            file_result(request.run, evaluate(model, commit, config))
+            try:
+                result = evaluate(model, commit, config)
+            except torch.OutOfMemoryError:  # training has the rest of it
+                _tell(f"{name[0]} {name[1]}: no room on {device}; on the CPU from here on")
+                model = load_model(commit, torch.device("cpu"))
+                result = evaluate(model, commit, config)
+            file_result(request.run, result)
         except Exception as error:  # one evaluation's fault must not cost the others
             _tell(traceback.format_exc())
             broken.append(f"{name[0]} {name[1]}: {type(error).__name__}: {error}")
     return broken
+
+
+def device_of(kind: str, process: int) -> torch.device:
+    """The device of a job: of several GPUs that it may use, another one for each process."""
+    if kind != "cuda" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", process % torch.cuda.device_count())
 
 
 def yield_to_training(niceness: int) -> None:
@@ -60,15 +77,17 @@ def main() -> int:
     parser.add_argument("request", help="URL of the request file")
     parser.add_argument("--nice", type=int, default=0, help="added to the process's niceness")
     parser.add_argument("--outage", type=float, default=0.0, help="seconds a store may be down")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     arguments = parser.parse_args()
     yield_to_training(arguments.nice)
     storage.persist(arguments.outage)
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     request = read_request(arguments.request)
     with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs
         os.chdir(request.folder)
     try:
-        broken = run_request(request)
+        broken = run_request(request, device_of(arguments.device, os.getpid()))
     except Exception:  # as Python would tell it, but for credentials
         broken = [traceback.format_exc()]
     for line in broken:

@@ -26,8 +26,8 @@ class EvaluationJobs(Config):
         tries: How often one is started before it counts as failed.
         timeout: Seconds after which a job is stopped and counts as a failed try.
         niceness: Added to the jobs' own, so that training goes first.
-        cpus: Logical CPUs that a job occupies.
-        gpus: GPUs that a job occupies.
+        cpus: Logical CPUs that a job occupies, and threads that it computes with, one at least.
+        gpus: GPUs that a job occupies; with 0 it computes on one that trains, where any do.
     """
 
     at_once: int = Field(default=1, ge=1)

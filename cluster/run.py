@@ -176,7 +176,9 @@ def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     jobs = RayJobs(session.dashboard, carried, limits.cpus, limits.gpus)
     # A cluster's machines have one image, so the interpreter is at the same place on each.
     tag, outage = uuid.uuid4().hex[:6], profile.reader.outage
-    return EvaluationManager(run, limits, jobs, sys.executable, tag, outage)
+    # Without GPUs of their own jobs share those that train.
+    device = "cuda" if limits.gpus else profile.device
+    return EvaluationManager(run, limits, jobs, sys.executable, tag, outage, device)
 
 
 def _drain(manager: EvaluationManager, profile: Profile, run: str) -> None:

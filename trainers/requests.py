@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipelines.core import Config, DataError
 from pipelines.shards import storage
-from trainers.checkpoint import Commit, name_of
+from trainers.checkpoint import MANIFEST, Commit, name_of
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.recipe import EVALUATIONS
 
@@ -121,6 +121,22 @@ def unanswered(run: str, samples: int) -> bool:
     except DataError:
         return True
     return len(done(request)) < len(request.evaluations)
+
+
+def forget_failures(request: EvaluationRequest) -> None:
+    """Take back a request's failed results, where its commit is there to be evaluated again.
+
+    What they wanted may be there by now: whoever starts a run again has put something right.
+    """
+    failed = [
+        result
+        for result in filed(request.run, request.samples)
+        if result.status == "failed" and result.digest == request.digest
+    ]
+    if failed and storage.exists(storage.join(request.checkpoint, MANIFEST)):
+        for result in failed:
+            place = result_url(request.run, result.samples, result.evaluation, result.dataset)
+            storage.remove(place)
 
 
 def result_url(run: str, samples: int, evaluation: str, dataset: str) -> str:

@@ -20,7 +20,8 @@ console = Console(stderr=True)
 
 def say(line: str) -> None:
     """Tell the user a line, without credentials."""
-    console.print(printable(storage.redact(line)), markup=False, highlight=False)
+    text = printable(storage.redact(line))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)  # commands can be copied
 
 
 @contextmanager

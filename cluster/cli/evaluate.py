@@ -30,13 +30,16 @@ def command(
 
     Example: eagleray evaluate runs/demo --evaluation zero_shot --data 'tars/birds-*.tar'
     """
+    import torch
+
     from trainers.checkpoint import find
     from trainers.evaluate import evaluate
     from trainers.model import load_model
 
     config = configure(evaluation, data, name, overrides or [])
     commit = find(checkpoint)
-    result = evaluate(load_model(commit), commit, config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = evaluate(load_model(commit, device), commit, config)
     if result.error is not None:
         raise UserError(result.error)
     if as_json:

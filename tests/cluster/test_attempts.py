@@ -19,6 +19,7 @@ from cluster.skipped import read_skipped
 from cluster.workforce import LOOK
 from pipelines.core import StorageError, UserError
 from tests.trainers.conftest import small_recipe
+from trainers.job import Job
 from trainers.meter import NotFinite
 
 BATCH, STEPS = 32, 4
@@ -52,6 +53,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         workers: int | Sequence[int] = 2,
         grows: bool = False,
         looks: list[float] | None = None,
+        profile: Profile = PROFILE,
     ) -> tuple[Notes, list[dict[str, Any]], BaseException | None]:
         left, committed, jobs, notes = list(script), [0], [], Notes()
         counts = iter([workers] * 100 if isinstance(workers, int) else workers)
@@ -82,7 +84,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.setattr(ray, "put", lambda thing: thing)
         raised = None
         try:
-            train_to_the_end(str(tmp_path), RECIPE, PROFILE, "reader", notes, print)  # type: ignore[arg-type]
+            train_to_the_end(str(tmp_path), RECIPE, profile, "reader", notes, print)  # type: ignore[arg-type]
         except Exception as error:
             raised = error
         assert raised is not None or not left
@@ -95,6 +97,30 @@ def test_an_undisturbed_run_is_one_attempt_with_nothing_to_tell(play: Play) -> N
     notes, jobs, raised = play((STEPS, None))
     assert (len(jobs), notes.events, raised) == (1, [], None)
     assert jobs[0]["leave"] == ""
+
+
+def test_workers_are_told_all_that_the_profile_says_of_their_work(
+    play: Play, tmp_path: Path
+) -> None:
+    profile = Profile.model_validate(
+        {
+            "workers": 2,
+            "engine": {"zero_stage": 2, "accumulate": 2},
+            "reader": {"batches_per_task": 3, "threads": 2},
+            "augment": "readers",
+            "patience": 60.0,
+            "keep": {"last": 2},
+            "ledger": True,
+            "trackers": [{"kind": "tensorboard", "interval": 5.0}],
+        }
+    )
+    _, (told,), _ = play((STEPS, None), profile=profile)
+    job = Job.model_validate({name: value for name, value in told.items() if name != "workers"})
+    assert (job.run, job.folder, job.recipe) == (str(tmp_path), str(Path.cwd()), RECIPE)
+    for name in set(Job.model_fields) & set(Profile.model_fields):
+        asked = getattr(profile, name)
+        assert asked != Profile.model_fields[name].default, name  # or it would show nothing
+        assert getattr(job, name) == asked, name
 
 
 def test_a_worker_that_dies_is_replaced_from_the_last_commit(play: Play) -> None:

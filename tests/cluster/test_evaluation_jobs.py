@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,7 +14,7 @@ from cluster.evaluation_jobs import Action, EvaluationManager, Standing, Status,
 from cluster.profile import EvaluationJobs
 from pipelines.core import OutageError
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
-from trainers.requests import FileSink, file_result, filed, request_url
+from trainers.requests import FileSink, Inbox, file_result, filed, request_url
 
 LIMITS = EvaluationJobs(at_once=1, tries=2, timeout=100.0)
 
@@ -88,7 +89,7 @@ def ask(run: Path, samples: int, digest: str) -> None:
     )
 
 
-def file(run: Path, digest: str = "d") -> None:
+def file(run: Path, digest: str = "d", status: Literal["ok", "failed"] = "ok") -> None:
     file_result(
         str(run),
         EvaluationResult(
@@ -97,9 +98,9 @@ def file(run: Path, digest: str = "d") -> None:
             samples=64,
             checkpoint="c",
             digest=digest,
-            status="failed",
+            status=status,
             seconds=0.0,
-            error="x",
+            error="x" if status == "failed" else None,
         ),
     )
 
@@ -236,6 +237,39 @@ def test_what_is_filed_already_is_not_run_again(tmp_path: Path) -> None:
     manager.step(0.0)
     assert jobs.started == []
     assert manager.open == 0
+
+
+def test_what_failed_is_tried_again_when_the_run_is_started_again(tmp_path: Path) -> None:
+    commit = tmp_path / "checkpoints" / "000000000064"
+    commit.mkdir(parents=True)
+    (commit / "manifest.json").write_text("{}")
+    manager, jobs = setting(tmp_path)
+    file(tmp_path, status="failed")
+    manager.step(0.0)
+    assert len(jobs.started) == 1
+    file(tmp_path, status="failed")
+    jobs.fate = "succeeded"
+    manager.step(1.0)  # as often as its tries allow, and no more
+    assert manager.open == 0
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_what_failed_stays_on_record_where_its_commit_is_gone(tmp_path: Path) -> None:
+    manager, jobs = setting(tmp_path)
+    file(tmp_path, status="failed")
+    manager.step(0.0)
+    assert jobs.started == []
+    assert filed(str(tmp_path), 64)[0].status == "failed"
+
+
+def test_jobs_have_the_threads_that_they_occupy_and_the_device_of_the_profile(
+    tmp_path: Path,
+) -> None:
+    limits, jobs = LIMITS.model_copy(update={"cpus": 4.5}), FakeJobs()
+    ask(tmp_path, 64, "d")
+    manager = EvaluationManager(str(tmp_path), limits, jobs, "python", "tag", device="cuda")
+    (request,) = Inbox(str(tmp_path)).look()
+    assert " --device cuda --threads 4 " in manager._command(request)
 
 
 def test_a_commit_made_anew_is_evaluated_anew(tmp_path: Path) -> None:

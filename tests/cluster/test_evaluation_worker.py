@@ -3,12 +3,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from cluster import evaluation_worker
-from trainers.core.evaluation import EvaluationRequest
+from trainers.core.evaluation import EvaluationRequest, EvaluationResult
+from trainers.requests import done, file_result
 
+CPU = torch.device("cpu")
 FAULT = "401 for https://me:hunter22@host/x?sig=AbCdEf"
 SCRIPT = """
 import os
@@ -59,3 +63,80 @@ def test_a_jobs_log_holds_no_credentials(
     assert "Traceback" in log
     assert log.splitlines()[-1].endswith("RuntimeError: 401 for https://***@host/x?sig=***")
     assert not any(secret in log for secret in ("hunter22", "AbCdEf"))
+
+
+def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def result(name: str) -> EvaluationResult:
+        return EvaluationResult(
+            evaluation="zero_shot", dataset=name, samples=8, checkpoint="c", digest="d",
+            status="failed", seconds=1.0, error="none",
+        )  # fmt: skip
+
+    ran: list[str] = []
+
+    def evaluate(model: object, commit: object, config: Any) -> EvaluationResult:
+        assert (model, commit) == ("the model", "the commit")
+        ran.append(config.name)
+        if config.name == "broken":
+            raise RuntimeError(FAULT)
+        return result(config.name)
+
+    names = ("filed", "broken", "new")
+    asked = tuple({"kind": "zero_shot", "name": name, "data": "x.tar"} for name in names)
+    request = EvaluationRequest(
+        run=str(tmp_path), folder="/", checkpoint="c", digest="d", samples=8, evaluations=asked
+    )
+    monkeypatch.setattr(evaluation_worker, "open_commit", lambda _: "the commit")
+    monkeypatch.setattr(evaluation_worker, "load_model", lambda *_: "the model")
+    monkeypatch.setattr(evaluation_worker, "evaluate", evaluate)
+    file_result(request.run, result("filed"))
+    (line,) = evaluation_worker.run_request(request, CPU)
+    assert line.startswith("zero_shot broken: RuntimeError: 401 for ")
+    assert ran == ["broken", "new"]
+    assert done(request) == {("zero_shot", "filed"), ("zero_shot", "new")}
+    log = capsys.readouterr().err
+    assert "Traceback" in log
+    assert not any(secret in log for secret in ("hunter22", "AbCdEf"))
+    # Another try runs what broke, and nothing else.
+    evaluation_worker.run_request(request, CPU)
+    assert ran == ["broken", "new", "broken"]
+
+
+def test_what_finds_no_room_on_a_gpu_is_computed_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, used = torch.device("cuda", 0), list[object]()
+
+    def evaluate(device: object, commit: object, config: Any) -> EvaluationResult:
+        used.append(device)
+        if device == gpu:
+            raise torch.OutOfMemoryError
+        return EvaluationResult(
+            evaluation="zero_shot", dataset=config.name, samples=8, checkpoint="c", digest="d",
+            status="failed", seconds=1.0, error="none",
+        )  # fmt: skip
+
+    asked = tuple({"kind": "zero_shot", "name": name, "data": "x.tar"} for name in "ab")
+    request = EvaluationRequest(
+        run=str(tmp_path), folder="/", checkpoint="c", digest="d", samples=8, evaluations=asked
+    )
+    monkeypatch.setattr(evaluation_worker, "open_commit", lambda _: "the commit")
+    monkeypatch.setattr(evaluation_worker, "load_model", lambda _, device: device)
+    monkeypatch.setattr(evaluation_worker, "evaluate", evaluate)
+    assert evaluation_worker.run_request(request, gpu) == []
+    assert used == [gpu, CPU, CPU]
+    assert len(done(request)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "expected"),
+    [("cpu", True, "cpu"), ("cuda", False, "cpu"), ("cuda", True, "cuda:3")],
+)
+def test_a_profile_for_cpus_leaves_gpus_alone_and_jobs_share_them_out(
+    monkeypatch: pytest.MonkeyPatch, kind: str, there: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert evaluation_worker.device_of(kind, 8 * 1000 + 3) == torch.device(expected)

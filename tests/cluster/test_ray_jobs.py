@@ -65,6 +65,8 @@ def test_jobs_end_well_fail_and_are_stopped(ray_cluster: Session) -> None:
     while jobs.last_words(f"bad-{tag}") != "the reason" and time.monotonic() < deadline:
         time.sleep(0.2)  # a log arrives a little after its job's end
     assert jobs.last_words(f"bad-{tag}") == "the reason"
+    while jobs.status(f"long-{tag}") == "waiting" and time.monotonic() < deadline:
+        time.sleep(0.2)  # the others may have ended before this one's turn came
     assert jobs.status(f"long-{tag}") == "running"
     names = {jobs.running(f"{name}-{tag[:3]}") for name in commands}
     assert names == {None, f"long-{tag}"}

@@ -317,7 +317,9 @@ def test_a_submitted_job_trains_on_the_cluster(
 def test_views_made_by_readers_are_those_that_the_worker_would_make(
     uninterrupted: Path, ray_cluster: Session, tars: str, tmp_path: Path
 ) -> None:
-    there = load_profile("laptop", ("augment=readers",))
-    train_here(tar_recipe(tars), there, tmp_path / "run")
-    for a, b in zip(lines_of(uninterrupted), lines_of(tmp_path / "run"), strict=True):
+    there, run = load_profile("laptop", ("augment=readers",)), tmp_path / "run"
+    train_here(tar_recipe(tars), there, run)
+    # A worker that is given views has no originals to show beside them.
+    assert [(place / "views.json").exists() for place in (uninterrupted, run)] == [True, False]
+    for a, b in zip(lines_of(uninterrupted), lines_of(run), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)

@@ -13,7 +13,7 @@ import pytest
 from cluster.session import Session
 from tests.integration.conftest import lines_of, tar_recipe
 from tests.integration.test_run import command
-from trainers.checkpoint import committed
+from trainers.checkpoint import commit_at, committed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -35,9 +35,12 @@ def test_a_killed_run_goes_on_from_every_stage_and_with_fewer_workers(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    first, after = committed(str(out))[0], (stage + 1) % 4
+    assert commit_at(str(out), first).state().zero_stage == stage
     # It goes on with one worker, and under another stage.
-    profile.write_text(f"engine: {{zero_stage: {(stage + 1) % 4}}}\nreader: {{tasks_ahead: 1}}\n")
+    profile.write_text(f"engine: {{zero_stage: {after}}}\nreader: {{tasks_ahead: 1}}\n")
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text())["samples_seen"] == 320
+    assert commit_at(str(out), 320).state().zero_stage == after
     assert [x["samples"] for x in lines_of(out)] == list(range(16, 321, 16))

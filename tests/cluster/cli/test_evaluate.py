@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
-from cluster.cli.evaluate import configure
+import pytest
+import torch
+
+from cluster.cli.evaluate import command, configure
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,18 @@ def test_a_set_is_called_as_its_files_are(data: str, name: str) -> None:
 
 def test_a_name_that_is_given_counts() -> None:
     assert getattr(configure("zero_shot", "birds-*.tar", "mine", []), "name", "") == "mine"
+
+
+@pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_that_is_there_is_used(
+    monkeypatch: pytest.MonkeyPatch, there: bool, device: str
+) -> None:
+    used: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr("trainers.checkpoint.find", lambda _: "the commit")
+    monkeypatch.setattr("trainers.model.load_model", lambda _, device: used.append(device))
+    failed = SimpleNamespace(error="no such data")
+    monkeypatch.setattr("trainers.evaluate.evaluate", lambda *_: failed)
+    with pytest.raises(UserError, match="no such data"):
+        command("run", "knn", "a.tar", None, ["reference=b.tar", "label=cls"])
+    assert used == [torch.device(device)]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,10 +132,25 @@ def test_a_file_that_may_not_be_read_is_left_out(tmp_path, put, outcome, picture
 
 def test_a_huge_file_is_left_out_without_being_read_whole(tmp_path, put, outcome, monkeypatch):
     from pipelines.packers import images
+    from pipelines.shards import storage
 
+    read, received = storage.open_read, []
+
+    @contextmanager
+    def counted(place: str, hint: bool = True):
+        with read(place, hint) as stream:
+
+            def some(size: int = -1) -> bytes:
+                received.append(stream.read(size))
+                return received[-1]
+
+            yield SimpleNamespace(read=some)
+
+    monkeypatch.setattr(storage, "open_read", counted)
     monkeypatch.setattr(images, "IMAGE_BYTES", 1 << 20)
-    url = put(tmp_path, {"a.jpg": b"\xff\xd8\xff" + bytes(1 << 20)})
+    url = put(tmp_path, {"a.jpg": b"\xff\xd8\xff" + bytes(4 << 20)})
     assert outcome("images", url) == ({}, {"a.jpg": "larger than 1 MiB"})
+    assert 0 < sum(map(len, received)) <= (1 << 20) + 1
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,30 @@ def test_without_epochs_the_head_alone_learns() -> None:
         assert torch.equal(learned.weights[f"tower.{name}"], value)
 
 
+def test_each_stage_is_scored_with_its_share_of_the_fine_tuned_weights() -> None:
+    task = task_of()
+    start, learned = learn(task, epochs=0), learn(task, ensemble=[0.25])
+    network = DenseNetwork(
+        TOWERS.build(TOWERS.parse(TOWER), Surroundings(size=16)),
+        {"head.weight": torch.zeros(3, 24), "head.bias": torch.zeros(3)},
+    )
+    found: dict[str, list[float]] = {}
+    for score in learned.scores:
+        mixed = {
+            name: torch.lerp(value, learned.weights[name], score.alpha or 0.0)
+            for name, value in start.weights.items()
+        }
+        network.load_state_dict(mixed)
+        test = task.sets[score.dataset].test
+        assert test.masks is not None
+        counted = confusions(network, test.images, test.masks, 3, CPU).sum(0)
+        assert score.outcome.metrics["mean_iou"] == float(mean_iou(counted))
+        found.setdefault(score.dataset, []).append(score.outcome.metrics["mean_iou"])
+    assert [len(set(scores)) for scores in found.values()] == [3, 3]  # stages differ
+    for score, probe in zip(learned.scores[:2], start.scores, strict=True):
+        assert score.outcome == probe.outcome.model_copy(update={"gallery": ()})
+
+
 def test_equal_tasks_have_equal_results_and_another_seed_other_ones() -> None:
     one, same, other = (learn(task_of(seed=seed), epochs=1) for seed in (0, 0, 1))
     assert one.scores == same.scores

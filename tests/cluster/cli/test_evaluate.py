@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cluster.cli.evaluate import command, configure
+from pipelines.core import UserError
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def _parts(document: Any, member: str) -> Iterator[Part]:
     for text, image in _pairs(document, member):
         if text is not None and image is not None:
             raise SampleError(f"member '{member}' has a part that is both a text and an image")
-        if not isinstance(text or "", str) or not isinstance(image or "", str):
+        if not all(part is None or isinstance(part, str) for part in (text, image)):
             raise SampleError(f"member '{member}' has a part that is not a string")
         if image is not None:
             yield True, image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -117,5 +118,7 @@ def _inside(value: Any, path: str) -> Any:
 
 def _flat(value: Any) -> str:
     if value is None or isinstance(value, dict):
+        raise KeyError
+    if isinstance(value, float) and not math.isfinite(value):  # what pandas writes for nothing
         raise KeyError
     return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)

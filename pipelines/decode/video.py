@@ -155,7 +155,21 @@ def _write(frames: Iterable[Timed], clip: npt.NDArray[np.uint8], aspect: float) 
 
 
 def _picture(frame: VideoFrame, out: npt.NDArray[np.uint8], aspect: float) -> None:
-    square(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), out, aspect)
-    turns = round(frame.rotation / 90) % 4
+    # Left to itself the library starts a thread for each core, for every frame.
+    stored = frame.to_ndarray(format="rgb24", threads=1)
+    square(np.asarray(stored, np.uint8), out, aspect)
+    turns = quarter_turns(frame)
     if turns:
         out[:] = np.rot90(out, turns).copy()
+
+
+def quarter_turns(frame: VideoFrame) -> int:
+    """How often a frame is to be turned by 90 degrees, anticlockwise; mirrored it stays.
+
+    The library takes what is mirrored from left to right for turned by 180 degrees.
+    """
+    turns = round(frame.rotation / 90) % 4
+    if turns == 2:
+        matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        return turns if matrix[4] < 0 else 0
+    return turns

@@ -18,7 +18,7 @@ from pipelines.decode.exif import upright
 from pipelines.decode.frames import Frames
 from pipelines.decode.image import check_pixels
 from pipelines.decode.media import interval, opened
-from pipelines.decode.video import MAX_FRAMES, shown
+from pipelines.decode.video import MAX_FRAMES, quarter_turns, shown
 from pipelines.inspection.headers import FORMATS, film_stream, picture_header
 
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ def _frames(
 
 def _frame(frame: Any, aspect: float, seconds: float) -> Thumbnail:
     width = round(frame.width * aspect) if 1 / 16 <= aspect <= 16 else frame.width
-    image = frame.to_image()
+    image = Image.fromarray(frame.to_ndarray(format="rgb24", threads=1))
     image.thumbnail((2 * _FRAME_SIDE, 2 * _FRAME_SIDE))
     scale = min(1.0, _FRAME_SIDE / max(width, frame.height))
     image = image.resize((max(1, round(width * scale)), max(1, round(frame.height * scale))))
-    turns = round(frame.rotation / 90) % 4
+    turns = quarter_turns(frame)
     full = (width, frame.height) if turns % 2 == 0 else (frame.height, width)
     return _small(image.rotate(90 * turns, expand=True), _FRAME_SIDE, full, seconds)
 

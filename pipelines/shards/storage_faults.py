@@ -26,7 +26,10 @@ _LONGEST = 8.0  # seconds between two tries
 _persistence = 0.0
 _here: ContextVar[float] = ContextVar("persistence", default=0.0)  # a new thread has the default
 PATIENCE = 256 << 20  # a listing has many pages: it may take as long as so many bytes
-_CLIENTS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs")
+_CLIENTS = (
+    *("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google"),
+    *("httpx", "httpx2", "s3fs"),
+)
 _WEB = ("http://", "https://")  # servers that show no folder say that there is none
 _LASTING = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG,

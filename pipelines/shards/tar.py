@@ -15,6 +15,7 @@ from typing import IO
 
 BLOCK = 512
 _READ = 1 << 20
+_ZEROS = 1 << 20  # bytes that follow an end mark at most: tars are filled up to a record
 LARGEST = 1 << 30  # bytes of a sample, headers included; one that claims more is never read
 _HEADER_LIMIT = 1 << 20  # a longer name or pax record is damage, not a name
 _REGULAR = (b"0", b"\0", b"7")
@@ -87,8 +88,19 @@ class TarScanner:
             yield from self._members()
         except TarFault as fault:
             self.fault = str(fault)
-        while self._take(_READ):  # the digest covers the whole file
-            pass
+        rest = self._rest()
+        self.fault = self.fault or rest
+
+    def _rest(self) -> str | None:
+        """Read to the end, which the digest covers; says what is wrong with what follows."""
+        start, empty = self.size, True
+        while data := self._take(_READ):
+            empty = empty and data.count(0) == len(data)
+        if not empty:
+            return "more follows its end mark, as where tars were put together"
+        if self.size - start > _ZEROS:
+            return f"it ends in {self.size - start} zeros, as where a download was cut off"
+        return None
 
     def _members(self) -> Iterator[TarMember]:
         long_name: str | None = None

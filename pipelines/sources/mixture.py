@@ -11,11 +11,14 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from pipelines import core
-from pipelines.core import Family
+from pipelines.core import ConfigError, Family
 from pipelines.core.source import Fault, Part, RawSample, Source
 
 _SOURCES = Family("pipelines.sources")
-_UNIT = 10_000  # weights count in these parts of their sum: whole numbers divide exactly
+# Weights count in these parts of their sum, the finer ones where the others would be too far off:
+# whole numbers divide exactly.
+_UNITS = (10_000, 1_000_000)
+_OFF = 0.05  # share of a weight that it may be rounded by
 
 
 class Weighted(core.Config):
@@ -50,8 +53,7 @@ class Mixture:
         self._sources: list[Source] = [
             _SOURCES.build(weighted.source, **options) for weighted in config.of
         ]
-        total = sum(weighted.weight for weighted in config.of)
-        self._shares = [max(1, round(_UNIT * w.weight / total)) for w in config.of]
+        self._shares = shares([weighted.weight for weighted in config.of])
         sizes = [part.size for part in self.parts]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
@@ -87,3 +89,20 @@ class Mixture:
         }
         for number in which.tolist():
             yield next(streams[number])
+
+
+def shares(weights: Sequence[float]) -> list[int]:
+    """Weights as whole numbers.
+
+    Raises:
+        ConfigError: One is so small beside the others that it would become another one.
+    """
+    total = sum(weights)
+    for unit in _UNITS:
+        exact = [unit * weight / total for weight in weights]
+        if all(abs(round(share) - share) <= _OFF * share for share in exact):
+            return [round(share) for share in exact]
+    raise ConfigError(
+        f"mixture: a weight of {min(weights):g} beside {total:g} in all is too small to be kept; "
+        f"give it {10 * total / _UNITS[-1]:.3g} or more, or leave its data set out"
+    )

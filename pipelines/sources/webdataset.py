@@ -18,6 +18,7 @@ from pipelines.shards.url import Url
 
 _GAP = 64 * 1024  # closer ranges are read as one: a request costs more than these bytes
 _TOGETHER = 64 << 20  # bytes fetched together; three times as many are held
+_ANEW = "the shard was written anew since it was indexed"
 _SHARDS = 16  # read from at once
 
 Numbers = npt.NDArray[np.int64]
@@ -81,7 +82,9 @@ class WebDataset:
         """Fetch samples together: neighbours as one range, ranges several in flight."""
         sizes = spans[1] - spans[0]
         faults = {int(p): f"{sizes[p]} bytes is too large" for p in np.flatnonzero(sizes > LARGEST)}
-        wanted = np.flatnonzero(sizes <= LARGEST)
+        anew = np.isin(shards, [shard for shard in np.unique(shards) if self._written_anew(shard)])
+        faults |= dict.fromkeys(map(int, np.flatnonzero(anew)), _ANEW)
+        wanted = np.flatnonzero((sizes <= LARGEST) & ~anew)
         wanted = wanted[np.lexsort((spans[0, wanted], shards[wanted]))]
         ranges = merge([(int(shards[w]), int(spans[0, w]), int(spans[1, w])) for w in wanted])
         urls = {shard: self.index.url(shard) for shard in map(int, np.unique(shards))}
@@ -101,6 +104,18 @@ class WebDataset:
                 found[place] = RawSample(urls[shard], key, members)
         found.update(self._unreadable(shards, places, faults))
         return [found[place] for place in range(len(shards))]
+
+    def _written_anew(self, number: int) -> bool:
+        """Whether a file is another one than was indexed; on a disk, where asking costs nothing.
+
+        Other samples may lie within the same bounds, as texts do that each fill a block.
+        """
+        shard = self.index.shard(int(number))
+        if not storage.is_local(storage.locate(shard.url)[0]):
+            return False
+        now = storage.stamp(shard.url)
+        shorter = int(now.partition(":")[0]) < shard.size  # an error where it is read
+        return now != shard.stamp and not shorter
 
     def _unreadable(
         self, shards: Numbers, places: Numbers, faults: Mapping[int, str]

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from pipelines.decode import image, video
 from pipelines.decode.errors import SampleError, reading
 from pipelines.decode.media import opened
-from pipelines.decode.video import VideoConfig, decode_clip, shown
+from pipelines.decode.video import VideoConfig, _picture, decode_clip, shown
 
 STEADY = [number / 25 for number in range(120)]
 FORMATS = [
@@ -177,6 +178,32 @@ def test_rotation_is_applied(film, number_of, degrees):
     upright = np.rot90(frames[0], -round(stored.rotation / 90))
     assert abs(stored.rotation) % 360 in (degrees, 360 - degrees)
     assert number_of(upright) > 40
+
+
+def test_what_is_mirrored_is_not_turned(film, number_of):
+    data = bytearray(film(STEADY, "mp4", change=lambda stream: stream.set_display_rotation(180)))
+    turned = struct.pack(">9i", -1 << 16, 0, 0, 0, -1 << 16, 0, 0, 0, 1 << 30)
+    mirrored = struct.pack(">9i", -1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    assert turned[:20] in data
+    config = VideoConfig(frames=1, size=64, sampling="centre")
+    upside_down, _ = clip(bytes(data), config)
+    as_stored, _ = clip(bytes(data).replace(turned[:20], mirrored[:20]), config)
+    assert np.array_equal(np.rot90(upside_down[0], 2), as_stored[0])
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_frames_start_no_threads(film):
+    out = np.zeros((64, 64, 3), np.uint8)
+    with opened(film(STEADY)) as container:
+        container.streams.video[0].thread_count = 1
+        frames = [frame for frame, _ in zip(container.decode(video=0), range(8), strict=False)]
+        before = threads()
+        for frame in frames:
+            _picture(frame, out, 1.0)
+        assert threads() == before
 
 
 def test_a_picture_turned_anticlockwise_has_its_right_side_up(film):

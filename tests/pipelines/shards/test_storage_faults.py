@@ -45,6 +45,8 @@ def coded(error: OSError, code: str) -> OSError:
         (coded(OSError(errno.EINVAL, "digest"), "BadDigest"), True),
         (client_error("ReadTimeoutError"), True),
         (client_error("ClientPayloadError", "aiohttp.client_exceptions"), True),
+        (client_error("ConnectError", "httpx2"), True),
+        (client_error("ReadTimeout", "httpx"), True),
         *((answer(status), True) for status in (408, 429, 500, 502, 503, 504)),
         *((answer(status), False) for status in (401, 403, 405, 416, 501)),
         (FileNotFoundError("x"), False),

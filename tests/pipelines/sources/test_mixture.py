@@ -40,7 +40,11 @@ def test_sample_numbers_count_through_all_data_sets():
 
 @pytest.mark.parametrize(
     ("weights", "shares"),
-    [((1, 1, 1), [3333] * 3), ((0.7, 0.2, 0.1), [7000, 2000, 1000]), ((1e-9, 1), [1, 10_000])],
+    [
+        ((1, 1, 1), [3333] * 3),
+        ((0.7, 0.2, 0.1), [7000, 2000, 1000]),
+        ((10_000_000, 700), [999_930, 70]),  # 7 parts in 100,000: the finer unit
+    ],
 )
 def test_weights_become_whole_numbers(weights, shares):
     parts = Mixture(config(*weights)).parts
@@ -87,6 +91,11 @@ def test_it_pickles_and_its_digest_is_that_of_its_data():
 def test_a_mixture_that_is_none_is_refused(of, message):
     with pytest.raises(ConfigError, match=message):
         validate(Mixture.Config, {"of": of}, "here")
+
+
+def test_a_weight_that_would_become_another_one_is_refused():
+    with pytest.raises(ConfigError, match=r"a weight of 100 beside 1e\+09 in all is too small"):
+        Mixture(config(1e9, 100))
 
 
 def test_a_mixture_in_a_mixture_is_refused():

@@ -147,11 +147,21 @@ def test_a_shard_that_changed_in_place_costs_its_samples_and_gives_no_wrong_byte
     raws = list(source.read(np.arange(25)))
     for number, raw in enumerate(raws):
         if 10 <= number < 20:
-            assert "is not what was indexed" in raw.fault
+            assert "since it was indexed" in raw.fault
             assert not raw.members
             assert raw.key == content[number][0]
         else:
             assert (raw.key, dict(raw.members)) == content[number]
+
+
+def test_samples_of_the_same_length_are_not_taken_for_those_that_were_there(tmp_path, make_tar):
+    file = tmp_path / "a.tar"
+    make_tar(file, {f"{n}": {"txt": b"old %d" % n} for n in range(6)})
+    source = open_source(str(file))
+    make_tar(file, {f"{n}": {"txt": b"new %d" % n} for n in reversed(range(6))})
+    raws = list(source.read(np.arange(6)))
+    assert {raw.fault for raw in raws} == {"the shard was written anew since it was indexed"}
+    assert [raw.key for raw in raws] == [str(n) for n in range(6)]
 
 
 def test_every_unreadable_sample_has_its_own_place_in_the_quarantine(url, tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
     if device == "cuda":
         if offload.optimizer != "none":
             kept = gradients if stage >= 2 else 0
-            found["host"] += found["optimizer"] + kept
+            found["host"] += found["optimizer"] + kept + _buffers(engine, trained, part)
             found["optimizer"], gradients = 0, gradients - kept
         if offload.parameters != "none":
             found["host"] += own + found["average"]
@@ -114,6 +114,17 @@ def states(sizes: Sizes, engine: EngineConfig, workers: int, device: str) -> dic
     found["gradients"] = gradients
     bytes_ = {name: _WORD * count for name, count in found.items()}
     return bytes_ | {"bucket": _bucket(trained, engine, workers, device)}
+
+
+def _buffers(engine: EngineConfig, trained: int, part: int) -> int:
+    """Elements on the host beside state and gradients, in the library's stages 1 and 2.
+
+    Updated weights travel from a copy of a worker's part, to which stage 1 adds its gradient; steps
+    in parts add gradients of all weights up on every worker.
+    """
+    if engine.zero_stage not in (1, 2):
+        return 0
+    return (3 - engine.zero_stage) * part + (trained if engine.accumulate > 1 else 0)
 
 
 def _bucket(trained: int, engine: EngineConfig, workers: int, device: str) -> int:

@@ -6,11 +6,14 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipelines.core.batch import Batch
 from trainers.blocks import blocks, checkpoint_blocks, compile_by
@@ -119,6 +122,22 @@ def _held(
     return sum(t.untyped_storage().nbytes() for place, t in held.items() if place not in own)
 
 
+class _NormsAsOnGpus(TorchFunctionMode):
+    """Normalises in single precision, which autocast does on a GPU and not on a CPU."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        if func in (F.layer_norm, F.group_norm):
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def _eager(engine: EngineConfig) -> bool:
+    """Whether autocast decides, op by op; what is compiled keeps what the compiler chooses."""
+    return engine.precision != "fp32" and not engine.compile
+
+
 @contextmanager
 def _as_trained(engine: EngineConfig) -> Iterator[None]:
     """In the engine's precision, and without drawing on the process's random numbers."""
@@ -126,6 +145,7 @@ def _as_trained(engine: EngineConfig) -> Iterator[None]:
         warnings.catch_warnings(),
         torch.autocast("cpu", torch.bfloat16, enabled=engine.precision != "fp32"),
         torch.random.fork_rng([]),
+        _NormsAsOnGpus() if _eager(engine) else nullcontext(),
     ):
         warnings.simplefilter("ignore")  # of the compiler, about tensors of its own
         yield

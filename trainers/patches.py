@@ -144,7 +144,7 @@ def keep_one(images: Tensor, keys: Tensor) -> Tensor:
         keys: Keys of the patches. [N] int64
     """
     kept = F.one_hot(integers(keys, _CHANNEL, 3), 3).bool()[:, :, None, None]
-    deviation = images[kept[:, :, 0, 0]].std((1, 2), correction=0)[:, None, None, None]
+    deviation = (images.std((2, 3), correction=0) * kept[:, :, 0, 0]).sum(1)[:, None, None, None]
     noise = normal(keys, _NOISE, images[0].numel()).view_as(images)
     return torch.where(kept, images, _FILL * deviation * noise)
 

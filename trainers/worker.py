@@ -23,7 +23,7 @@ from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.accelerator import use_accelerator
 from trainers.agreed import agreed_commit
 from trainers.checkpoint import Commit, discard_abandoned
-from trainers.core.engine import Engine
+from trainers.core.engine import Engine, EngineConfig
 from trainers.core.objective import Objective
 from trainers.delivered import Delivered
 from trainers.flops import Effort
@@ -52,7 +52,7 @@ def work(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    _take_cores(device, job.engine, context.get_local_world_size())
 
     if rank == 0:
         discard_abandoned(job.run)
@@ -99,6 +99,15 @@ def work(config: dict[str, Any]) -> None:
     finally:
         notice.close()
         hooks.close()
+
+
+def _take_cores(device: torch.device, engine: EngineConfig, workers: int) -> None:
+    """Compute with this worker's share of the machine's cores, where the CPU computes at all.
+
+    Ray gives a worker as many threads as it has CPUs, of which those with GPUs have few.
+    """
+    if device.type == "cpu" or engine.offload.optimizer != "none":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
 def _engine(objective: Objective, job: Job, share: Share, device: torch.device) -> Engine:

@@ -79,7 +79,18 @@ def change(
     images = images.float().contiguous()
     grid = (triton.cdiv(height * width, _BLOCK) * len(images),)
     given = 0.0 if fill is None else fill
-    _change[grid](
-        images, numbers, out, height, width, given, border=fill is None, block=_BLOCK, num_warps=4
-    )
+    with torch.cuda.device(
+        images.device
+    ):  # it starts on the current one, whoever its tensors are of
+        _change[grid](
+            images,
+            numbers,
+            out,
+            height,
+            width,
+            given,
+            border=fill is None,
+            block=_BLOCK,
+            num_warps=4,
+        )
     return out.transpose(1, 2)

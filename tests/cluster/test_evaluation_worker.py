@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,3 +143,43 @@ def test_a_profile_for_cpus_leaves_gpus_alone_and_jobs_share_them_out(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert evaluation_worker.device_of(kind, 8 * 1000 + 3) == torch.device(expected)
+
+
+def test_what_did_not_fit_is_let_go_before_it_is_computed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Held:
+        pass
+
+    left: list[weakref.ref[Held]] = []
+
+    def load(commit: object, device: torch.device) -> torch.device:
+        if device.type == "cuda":
+            held = Held()
+            left.append(weakref.ref(held))
+            raise torch.OutOfMemoryError  # as where training has all of it
+        assert left[0]() is None
+        return device
+
+    monkeypatch.setattr(evaluation_worker, "load_model", load)
+    monkeypatch.setattr(evaluation_worker, "evaluate", lambda model, *_: model)
+    loaded = evaluation_worker._Loaded("the commit", torch.device("cuda", 0))  # type: ignore[arg-type]
+    assert loaded.evaluated("anything") == CPU  # type: ignore[arg-type]
+
+
+def test_a_job_computes_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
+    monkeypatch.setattr(sys, "argv", ["worker", "url", "--device", "cuda"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(evaluation_worker, "yield_to_training", lambda _: None)
+    monkeypatch.setattr(
+        evaluation_worker, "read_request", lambda _: SimpleNamespace(folder="/none")
+    )
+    monkeypatch.setattr(
+        evaluation_worker, "run_request", lambda _, device: used.append(device) or []
+    )
+    assert evaluation_worker.main() == 0
+    assert used == [torch.device("cuda", os.getpid() % 8)] * 2

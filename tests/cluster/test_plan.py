@@ -149,7 +149,13 @@ def test_what_is_offloaded_leaves_the_gpu_for_the_host() -> None:
     here, there = of(2), of(2, offload={"optimizer": "cpu"})
     assert there["optimizer"] == 0
     assert there["gradients"] == 0
-    assert there["host"] == here["optimizer"] + here["gradients"]
+    # Moments, weights, gradients, and the copy that updated weights travel from: 4 bytes each.
+    part = here["gradients"]
+    assert there["host"] == here["optimizer"] + 2 * part
+    first = of(1, offload={"optimizer": "cpu"})
+    assert first["host"] == there["host"]  # a gradient is there, too
+    assert first["gradients"] == of(1)["gradients"]
+    assert of(2, offload={"optimizer": "cpu"}, accumulate=2)["host"] == there["host"] + 4 * part
     both = of(3, offload={"optimizer": "cpu", "parameters": "cpu"})
     assert both["parameters"] == 56 * MILLION
     assert both["host"] == (36 + 2 * 12 + 14) * MILLION

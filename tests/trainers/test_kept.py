@@ -104,3 +104,22 @@ def test_words_that_are_predicted_are_held_whole() -> None:
     whole = whole_per_sample(objective, views, engine)
     logits = 4 * (around.length - 1) * around.vocabulary
     assert logits <= whole < kept_per_sample(objective, views, engine)
+
+
+class Normalised(Rows):
+    """As on a GPU: what is normalised, and comes of it, is in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(INSIDE, HIDDEN), nn.LayerNorm(HIDDEN)
+        self.second = nn.Linear(HIDDEN, INSIDE)
+
+    def forward(self, batch: Batch) -> LossOutput:
+        return LossOutput(self.second(self.norm(self.first(batch.views["rows"]))).sum(), {})
+
+
+def test_norms_keep_their_inputs_in_single_precision() -> None:
+    found = kept_per_sample(Normalised(), batch(), EngineConfig(precision="bf16"))
+    statistics = 2 * 4
+    views, cast = 4 * INSIDE, 2 * INSIDE
+    assert found == views + cast + 4 * HIDDEN + statistics + 2 * HIDDEN

@@ -41,3 +41,18 @@ def test_the_engine_is_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
         "device": device,
     }
     assert os.environ["DS_ACCELERATOR"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "offload", "expected"),
+    [("cpu", "none", [4]), ("cuda", "none", []), ("cuda", "cpu", [4])],
+)
+def test_whoever_computes_on_the_cpu_has_its_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, device: str, offload: str, expected: list[int]
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    engine = EngineConfig.model_validate({"zero_stage": 2, "offload": {"optimizer": offload}})
+    worker._take_cores(torch.device(device), engine, 2)
+    assert asked == expected

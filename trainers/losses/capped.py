@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.core.collective import world
 from trainers.losses.gather import gather
 
 
@@ -16,13 +17,17 @@ class _CappedExp(torch.autograd.Function):
         value = log.exp()
         capped = value.clamp(max=largest)
         ctx.save_for_backward(capped, value > largest)
+        # A GPU's backward pass runs in a thread that knows nothing of ``alone``.
+        ctx.workers = world()[1]
         return capped
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         capped, beyond = ctx.saved_tensors
         # What all workers want together: a mean of what each alone may have would only fall.
-        wanted = gather(gradients[0][None].contiguous()).sum(0)
+        wanted = gradients[0]
+        if ctx.workers > 1:
+            wanted = gather(wanted[None].contiguous()).sum(0)
         return (gradients[0] * capped).masked_fill(beyond & (wanted < 0), 0), None
 
 

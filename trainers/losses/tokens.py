@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.losses.counts import counted
 from trainers.losses.gather import gather
 from trainers.losses.mean import global_mean
 from trainers.losses.precision import wide
@@ -39,7 +40,7 @@ def answers(logits: Tensor, targets: Tensor, counts: Tensor) -> dict[str, Tensor
         ``answers``, the tokens of a text; ``usable``, the share of texts that have one.
     """
     right = (logits.argmax(1) == targets).to(wide(logits).dtype).sum()
-    often = gather(torch.bincount(targets, minlength=logits.shape[1])[None]).sum(0)
+    often = gather(counted(targets, logits.shape[1])[None]).sum(0)
     return {
         "accuracy": global_mean(right, counts.sum()),
         "chance": often.max() / often.sum().clamp(min=1),

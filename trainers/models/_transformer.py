@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +26,17 @@ def encoder(width: int, layers: int, heads: int) -> nn.Module:
     return made
 
 
+class _Layer(nn.TransformerEncoderLayer):
+    """Torch's: of a module whose ``forward`` is torch's own nothing is compiled."""
+
+    def forward(self, *states: Any, **masks: Any) -> Tensor:
+        """As torch's."""
+        found: Tensor = super().forward(*states, **masks)
+        return found
+
+
 def _layer(width: int, heads: int) -> nn.TransformerEncoderLayer:
-    return nn.TransformerEncoderLayer(
+    return _Layer(
         width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
 

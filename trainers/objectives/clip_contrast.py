@@ -74,7 +74,7 @@ class ClipContrast(ComparingObjective):
         """Compare every clip with all of other videos of the global batch."""
         loss, found, chance = nt_xent(rows["a"], rows["b"], self._temperature, batch.samples)
         metrics = {"accuracy": found, "chance": chance}
-        return LossOutput(loss, metrics | {"answers": found.new_tensor(2.0)})
+        return LossOutput(loss, metrics | {"answers": found.new_full((), 2.0)})
 
     def encoders(self) -> Mapping[str, nn.Module]:
         """The tower; the head is thrown away."""

@@ -18,6 +18,7 @@ from pipelines.views import ImageView
 from trainers.core.objective import ComparingObjective, LossOutput, Rows, Surroundings
 from trainers.core.pictures import shown
 from trainers.lab import ab_bins, lab_to_rgb, rgb_to_lab, soft_bins
+from trainers.losses.counts import counted
 from trainers.losses.gather import gather
 from trainers.models import TOWERS
 from trainers.models.convnext import ConvNext
@@ -82,8 +83,7 @@ class Colorization(ComparingObjective):
         """Count the global batch's colours; rare ones have more weight."""
         nearest = rows["nearest"]
         if self.training:
-            local = torch.bincount(nearest.flatten(), minlength=len(self.counts))
-            self.counts += gather(local[None]).sum(0)
+            self.counts += gather(counted(nearest, len(self.counts))[None]).sum(0)
         weights = rebalanced(self.counts, self._config.uniform)[nearest]
         return LossOutput((weights * rows["loss"]).mean(), {"accuracy": rows["right"].mean()})
 

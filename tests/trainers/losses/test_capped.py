@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
 
+from trainers.core.collective import alone
 from trainers.losses import capped
 from trainers.losses.capped import capped_exp
 
@@ -45,6 +47,7 @@ def test_what_leads_back_is_what_all_workers_want_together(
     monkeypatch.setattr(
         capped, "gather", lambda rows: torch.cat([rows, torch.full_like(rows, other)])
     )
+    monkeypatch.setattr(capped, "world", lambda: (0, 2))
     logs = leaf(6.0)
     capped_exp(logs, 100.0).backward(torch.tensor([0.5]))
     assert logs.grad is not None
@@ -56,3 +59,20 @@ def test_a_gradient_that_is_no_number_is_not_hidden() -> None:
     capped_exp(logs, 100.0).backward(torch.tensor([math.nan]))
     assert logs.grad is not None
     assert logs.grad.isnan().all()
+
+
+def test_a_backward_pass_in_a_thread_of_a_devices_is_alone_where_its_forward_pass_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(capped, "gather", None)
+    logs = leaf(5.0)
+    with alone():
+        found = capped_exp(logs, 100.0)
+    thread = threading.Thread(target=found.backward, args=(torch.ones(1),))
+    thread.start()
+    thread.join()
+    assert logs.grad is not None
+    assert logs.grad.item() == 100.0

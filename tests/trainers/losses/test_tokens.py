@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainers.losses.counts import counted
 from trainers.losses.tokens import answers, token_loss
 
 
@@ -44,3 +45,9 @@ def test_no_token_at_all_is_no_loss_and_no_answer() -> None:
     loss.backward()
     assert loss.item() == 0.0
     assert {v.item() for v in answers(logits, none, torch.tensor([0, 0])).values()} == {0.0}
+
+
+@pytest.mark.parametrize("values", [[], [3], [0, 4, 4, 1, 4]])
+def test_classes_are_counted_like_bins(values: list[int]) -> None:
+    numbers = torch.tensor(values, dtype=torch.long)
+    assert torch.equal(counted(numbers, 5), torch.bincount(numbers, minlength=5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -15,10 +15,11 @@ from packaging.requirements import Requirement
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.available import available_memory
-from pipelines.core import UserError
+from pipelines.core import Config, UserError
 from pipelines.reader import open_source
 from pipelines.shards import storage
 from pipelines.shards.index import Listed, Scanned, scan_into
+from trainers.apart import check_apart
 from trainers.recipe import EVALUATIONS, Recipe
 
 SHARED = "/dev/shm"
@@ -107,23 +108,36 @@ def _scan_briefly(listed: Sequence[Listed], folder: str) -> Iterator[Scanned]:
 
 
 def look_at_evaluations(recipe: Recipe) -> list[str]:
-    """Find the data of a recipe's evaluations. Returns why some cannot be opened."""
+    """Find the data of a recipe's evaluations. Returns why some cannot be opened, or be asked."""
     faults = []
     for config in recipe.evaluations:
         name = f"{EVALUATIONS.kind_of(config)} {getattr(config, 'name', '')}".strip()
-        for field in ("data", "reference"):
-            asked = getattr(config, field, None)
-            try:
-                # Tars are only listed: an evaluation set's index may take long to make.
-                if isinstance(asked, str):
-                    storage.expand(asked)
-                elif asked is not None:
-                    open_source(asked, scan=_scan_briefly)
-            except _Unindexed:
-                continue
-            except UserError as error:
-                faults.append(f"{name}: {error}")
+        fields = (getattr(config, field, None) for field in ("data", "reference"))
+        given = [asked for asked in fields if asked is not None]
+        found = [fault for asked in given if (fault := _fault_of(_find, asked))]
+        if not found and len(given) == 2:
+            found = [fault for fault in [_fault_of(check_apart, *given)] if fault]
+        faults += [f"{name}: {fault}" for fault in found]
     return faults
+
+
+def _find(asked: str | Config) -> None:
+    # Tars are only listed: an evaluation set's index may take long to make.
+    if isinstance(asked, str):
+        storage.expand(asked)
+    else:
+        open_source(asked, scan=_scan_briefly)
+
+
+def _fault_of(act: Callable[..., None], *asked: str | Config) -> str:
+    """Why something cannot be done; nothing where it can, or where that would take long to see."""
+    try:
+        act(*asked)
+    except _Unindexed:
+        return ""
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def clocks() -> Iterator[float]:

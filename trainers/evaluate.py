@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.core import Config, DataError, OutageError, UserError, nearest
-from pipelines.core.source import RawSample
+from pipelines.core.source import Fault, RawSample
 from pipelines.decode import Decoder, DecoderConfig, SampleError
 from pipelines.decode.exif import upright_size
 from pipelines.decode.image import EXTENSIONS
 from pipelines.decode.mask import decode_mask
 from pipelines.sources.webdataset import WebDataset
 from trainers.checkpoint import Commit
-from trainers.core.evaluation import (
-    Evaluation,
-    EvaluationData,
-    EvaluationResult,
-    Outcome,
-    Texts,
-)
+from trainers.core.evaluation import Evaluation, EvaluationData, EvaluationResult, Outcome, Texts
+from trainers.left_out import LeftOut, check_whole
 from trainers.model import Model
 from trainers.recipe import EVALUATIONS
 from trainers.room import room
 
 _TOGETHER = 1024  # samples fetched at once
-_LACKING = 0.01  # share of samples without a text from which on a score would be of something else
 Numbers = npt.NDArray[np.int64]
+
+
+class _Row(NamedTuple):
+    """A sample that was read: its number, key and text fields."""
+
+    number: int
+    key: str
+    texts: Mapping[str, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,14 @@ class Loader:
 
         Raises:
             UserError: The model was trained on no images.
-            DataError: None is readable, or over 1 % lack a text.
+            DataError: Over 1 % are unreadable or lack something, or a tar is damaged.
             StorageError: The tars cannot be read, or there is no space for their pictures.
         """
         self._check_size()
-        source = _open(url)
-        left_out = _LeftOut()
+        source, left_out = _open(url), LeftOut(url)
         data, _ = self._load(source, fields, np.arange(len(source.index)), left_out)
-        left_out.check(url, len(data), len(source.index))
+        left_out.check_some(len(data))
+        left_out.check(len(source.index))
         return data
 
     def some(
@@ -77,33 +80,31 @@ class Loader:
 
         Raises:
             UserError: The model was trained on no images.
+            DataError: A tar is damaged.
             StorageError: As for all of them.
         """
         self._check_size()
-        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64), _LeftOut())
+        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64), LeftOut(url))
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
         """Read text fields alone, in storage order; images may turn out to be unreadable.
 
         Raises:
             UserError: The model was trained on no images.
-            DataError: No sample has them all, and an image and its mask.
+            DataError: No sample has them all, and an image and its mask; or a tar is damaged.
             StorageError: The tars cannot be read.
         """
         self._check_size()
-        source, decoder, left_out = _open(url), _decoder(fields), _LeftOut()
+        source, decoder, left_out = _open(url), _decoder(fields), LeftOut(url)
         rows = []
         for number, raw in enumerate(_read(source, np.arange(len(source.index)))):
-            with left_out.noted(raw):
-                texts = left_out.texts(decoder, raw)
+            with _noted(left_out, raw):
+                row = _Row(number, raw.key, decoder(raw).texts)
                 self._check_members(raw)
-                rows.append((number, raw.key, texts))
-        left_out.check_some(url, len(rows))
-        return Texts(
-            numbers=[number for number, _, _ in rows],
-            keys=[key for _, key, _ in rows],
-            texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
-        )
+                rows.append(row)
+        left_out.check_some(len(rows))  # and no more: of what is learned from, few may have labels
+        numbers, keys = [row.number for row in rows], [row.key for row in rows]
+        return Texts(numbers, keys, _columns(rows, fields)[0])
 
     def _check_size(self) -> None:
         if not self.size:
@@ -113,28 +114,30 @@ class Loader:
             )
 
     def _load(
-        self, source: WebDataset, fields: Mapping[str, str], numbers: Numbers, left_out: _LeftOut
+        self, source: WebDataset, fields: Mapping[str, str], numbers: Numbers, left_out: LeftOut
     ) -> tuple[EvaluationData, list[int]]:
         """What is readable of some samples, and its numbers."""
         decoder, picture = _decoder(fields), Decoder(DecoderConfig(size=self.size))
         images = room((len(numbers), self.size, self.size, 3))
-        rows: list[tuple[int, str, Mapping[str, str | list[str]]]] = []
+        rows: list[_Row] = []
         masks = room(images.shape[:3]) if self.mask else None
         for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):
-            with left_out.noted(raw):
-                texts = left_out.texts(decoder, raw)
+            with _noted(left_out, raw):
+                row = _Row(number, raw.key, decoder(raw).texts)
                 picture.fill(raw, {"image": images[len(rows)]})
                 if masks is not None:
                     self._check_members(raw)
                     masks[len(rows)] = self._mask(raw)
-                rows.append((number, raw.key, texts))
+                rows.append(row)
+        texts, lists = _columns(rows, fields)
         data = EvaluationData(
-            keys=[key for _, key, _ in rows],
+            keys=[row.key for row in rows],
             images=images[: len(rows)],
-            texts={name: [_one(texts[name]) for _, _, texts in rows] for name in fields},
+            texts=texts,
             masks=None if masks is None else masks[: len(rows)],
+            lists=lists,
         )
-        return data, [number for number, _, _ in rows]
+        return data, [row.number for row in rows]
 
     def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
         picture = next(raw.members[name] for name in EXTENSIONS if name in raw.members)
@@ -150,69 +153,38 @@ class Loader:
             raise SampleError(f"no member '{self.mask}'; {nearest(self.mask, list(raw.members))}")
 
 
-class _LeftOut:
-    """What could not be read of a set, and how much of that for want of a text."""
-
-    def __init__(self) -> None:
-        self._first, self._lacking = "", 0
-        self._first_lacking = ""
-
-    @contextmanager
-    def noted(self, raw: RawSample) -> Iterator[None]:
-        """Leave a sample out that the body cannot read."""
-        try:
-            yield
-        except SampleError as error:
-            self._first = self._first or f"{raw.key}: {error}"
-
-    def texts(self, decoder: Decoder, raw: RawSample) -> Mapping[str, str | list[str]]:
-        """Read a sample's texts, and count where one is missing.
-
-        Raises:
-            SampleError: One is missing, or nothing of the sample can be read.
-        """
-        try:
-            return decoder(raw).texts
-        except SampleError as error:
-            if not raw.fault:
-                self._lacking += 1
-                self._first_lacking = self._first_lacking or f"{raw.key}: {error}"
-            raise
-
-    def check_some(self, url: str, read: int) -> None:
-        """Refuse a set of which nothing is left.
-
-        Raises:
-            DataError: No sample is readable.
-        """
-        if not read:
-            raise DataError(f"{url}: no sample is readable; {self._first}")
-
-    def check(self, url: str, read: int, asked: int) -> None:
-        """Refuse a set of which nothing is left, or not what it claims to be.
-
-        Raises:
-            DataError: No sample is readable, or over 1 % lack a text.
-        """
-        self.check_some(url, read)
-        if self._lacking > _LACKING * asked:
-            raise DataError(
-                f"{url}: {self._lacking} of {asked} samples lack a text that is asked for; the "
-                f"first is {self._first_lacking}; name another field, or take them out"
-            )
+@contextmanager
+def _noted(left_out: LeftOut, raw: RawSample) -> Iterator[None]:
+    """Leave a sample out that the body cannot read."""
+    try:
+        yield
+    except SampleError as error:
+        left_out.add(Fault(raw.shard, raw.key, str(error)))
 
 
 def _decoder(fields: Mapping[str, str]) -> Decoder:
     return Decoder(DecoderConfig(size=None, text=fields))
 
 
-def _one(text: str | list[str]) -> str:
-    """The text, or the first of several."""
-    return text if isinstance(text, str) else next(iter(text), "")
+def _columns(
+    rows: Iterable[_Row], fields: Mapping[str, str]
+) -> tuple[dict[str, list[str]], dict[str, list[list[str]]]]:
+    """Fields by name, those that are a text a sample and those that are a list."""
+    texts: dict[str, list[str]] = {n: [] for n, f in fields.items() if not f.endswith("[]")}
+    lists: dict[str, list[list[str]]] = {name: [] for name in fields if name not in texts}
+    for row in rows:
+        for name, value in row.texts.items():
+            if isinstance(value, str):
+                texts[name].append(value)
+            else:
+                lists[name].append(value)
+    return texts, lists
 
 
 def _open(url: str) -> WebDataset:
-    return WebDataset(WebDataset.Config(url=url))
+    source = WebDataset(WebDataset.Config(url=url))
+    check_whole(source)
+    return source
 
 
 def _read(source: WebDataset, numbers: Numbers) -> Iterator[RawSample]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
 from pipelines.augment.none import Nothing
-from pipelines.core import Config, DataError
+from pipelines.core import Config
 from pipelines.reader import Reader, Rows, Share, open_source
 from pipelines.views import ClipView, ViewBuilder
+from trainers.left_out import check_whole, readable
 from trainers.recipe import Recipe
 
 _TOGETHER = 64
@@ -52,22 +52,20 @@ def read_films(
         Features, on the CPU, and labels. [N, D] float32, N texts
 
     Raises:
-        DataError: None is readable.
+        DataError: Over 1 % are unreadable or lack the label, or a shard is damaged.
     """
     plain = {"augmentation": Nothing.Config(), "each_frame": Nothing.Config(), "ordered": False}
     build = ViewBuilder({"clip": view.model_copy(update=plain)}, _SEED, None, None, device)
     wanted = {"size": None, "audio": None, "document": None, "text": {"label": films.label}}
     decode = recipe.data.decode.model_copy(update=wanted)
     data = recipe.data.model_copy(update={"decode": decode})
-    reader = Reader(open_source(films.data), data, _SEED)
+    source = open_source(films.data)
+    check_whole(source)
+    reader = Reader(source, data, _SEED)
     count = min(films.samples, reader.order.size)
     share = Share(_TOGETHER, 0, 1, 0, -(-count // _TOGETHER))
     features, labels = [], []
-    for table in reader.read(Rows(share, 0, count)):
-        readable = table.filter(pc.equal(table["fault"], ""))
-        if readable.num_rows:
-            features.append(tower(build(readable).views["clip"]).float().cpu())
-            labels += readable["text.label"].to_pylist()
-    if not features:
-        raise DataError("no film is readable; check the data with 'eagleray inspect'")
+    for table in readable(reader.read(Rows(share, 0, count))):
+        features.append(tower(build(table).views["clip"]).float().cpu())
+        labels += table["text.label"].to_pylist()
     return torch.cat(features), labels

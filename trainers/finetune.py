@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipelines.core import Config, ConfigError, DataError, validate
 from pipelines.shards import storage
+from trainers.apart import check_apart
 from trainers.checkpoint import MODEL, Commit, find
 from trainers.core.evaluation import Load
 from trainers.core.objective import Surroundings
@@ -133,6 +134,8 @@ def _tower(
 
 
 def _sets(recipe: FinetuneRecipe, loader: Loader) -> dict[str, Labelled]:
+    for url in recipe.sets.values():
+        check_apart(url, recipe.train)  # before any of it is read
     load = few(loader, recipe.train, recipe.label, recipe.labels, recipe.seed)
     if recipe.label is None:
         return {name: _unlabelled(load, url, recipe.train) for name, url in recipe.sets.items()}

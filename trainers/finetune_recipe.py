@@ -13,7 +13,7 @@ from pipelines.core import Config, validate
 from pipelines.shards.url import Url
 from trainers.few_labels import Labels
 from trainers.finetuning import MODES
-from trainers.labels import Name
+from trainers.labels import Name, OneText
 from trainers.masks import Mask
 from trainers.models import TOWERS
 from trainers.recipe import names_in, read_named
@@ -59,7 +59,7 @@ class FinetuneRecipe(Config):
     train: Url
     test: Url
     shift: dict[Name, Url] = Field(default_factory=dict)
-    label: str | None = "json.group"
+    label: OneText | None = "json.group"
     mask: Mask | None = None
     labels: Labels
     mode: Annotated[Config, MODES]

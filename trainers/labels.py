@@ -1,4 +1,7 @@
-"""Text fields as classes, and the outcome of guessing them. N test, M reference examples."""
+"""Texts of data sets that are classes.
+
+N test, M reference examples.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from pipelines.core import Config, DataError
 from pipelines.reader import SOURCES
 from pipelines.shards.url import Url
+from trainers.apart import check_apart
 from trainers.core.evaluation import EvaluationData, GalleryRow, Load, Outcome, Texts
 from trainers.statistics import balanced_accuracy, bootstrap_interval, share
 
@@ -28,6 +32,18 @@ def _tars(data: Any) -> Any:
 
 AnySource = Annotated[Config, SOURCES, BeforeValidator(_tars)]
 """Config of a source; a URL pattern is one of tars."""
+
+
+def _one(field: str) -> str:
+    if field.endswith("[]"):
+        raise ValueError(
+            f"'{field}' is a list, and a sample has one here; name a field that does not end in []"
+        )
+    return field
+
+
+OneText = Annotated[str, AfterValidator(_one)]
+"""A text field of which a sample has one; ``json.captions[]`` has several."""
 
 
 class LabelledConfig(Config):
@@ -44,7 +60,7 @@ class LabelledConfig(Config):
     name: Name
     data: Url
     reference: Url
-    label: str = "json.group"
+    label: OneText = "json.group"
     gallery: int = Field(12, ge=0)
 
     @model_validator(mode="after")
@@ -79,8 +95,10 @@ def load_labelled(load: Load, config: LabelledConfig) -> Labelled:
     """Load both data sets.
 
     Raises:
-        DataError: One is empty, a label is missing, or the reference has one class only.
+        DataError: One is empty, a label is missing, the reference has one class only, or a shard
+            is in both.
     """
+    check_apart(config.data, config.reference)
     reference = load(config.reference, {"label": config.label})
     given = filled(reference, "label", config.label, config.reference)
     known = distinct(given, config.label, config.reference)
@@ -102,16 +120,41 @@ def filled(data: EvaluationData | Texts, name: str, field: str, url: str) -> Seq
     Raises:
         DataError: There are no samples, or some have no such text.
     """
-    if len(data) == 0:
-        raise DataError(f"{url}: no samples; check the pattern with 'eagleray inspect'")
     texts = data.texts.get(name, [""] * len(data))
-    empty = [key for key, text in zip(data.keys, texts, strict=True) if not text]
+    _check_filled(data.keys, texts, name, field, url)
+    return texts
+
+
+def listed(data: EvaluationData, name: str, field: str, url: str) -> Sequence[Sequence[str]]:
+    """Return the texts of every sample, of which none lacks one: of one that is no list, a single.
+
+    Args:
+        data: As loaded.
+        name: Of the field in ``data``.
+        field: What it was loaded from, for the message.
+        url: Where it was loaded from, for the message.
+
+    Raises:
+        DataError: There are no samples, or some have no such text.
+    """
+    lists = data.lists.get(name)
+    if lists is None:
+        return [(text,) for text in filled(data, name, field, url)]
+    _check_filled(data.keys, lists, name, field, url)
+    return lists
+
+
+def _check_filled(
+    keys: Sequence[str], texts: Sequence[Sequence[str]], name: str, field: str, url: str
+) -> None:
+    if not keys:
+        raise DataError(f"{url}: no samples; check the pattern with 'eagleray inspect'")
+    empty = [key for key, text in zip(keys, texts, strict=True) if not text]
     if empty:
         raise DataError(
-            f"{url}: {len(empty)} of {len(data)} samples have no '{field}', the first is "
+            f"{url}: {len(empty)} of {len(keys)} samples have no '{field}', the first is "
             f"'{empty[0]}'; name another field as {name}, or take them out"
         )
-    return texts
 
 
 def distinct(texts: Sequence[str], field: str, url: str) -> tuple[str, ...]:

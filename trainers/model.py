@@ -20,8 +20,9 @@ from trainers.checkpoint import MODEL, Commit
 from trainers.core.evaluation import Answers
 from trainers.core.objective import ComparingObjective, Objective, Surroundings
 from trainers.films import Films, read_films
+from trainers.left_out import check_whole
 from trainers.objectives import OBJECTIVES
-from trainers.proxy import judge
+from trainers.proxy import MOST, judge
 from trainers.recipe import Recipe, parse_recipe
 
 RECIPE, TOKENIZER = "recipe.yaml", "tokenizer.json"
@@ -129,13 +130,20 @@ class Model:
         return read_films(tower, seen, self.recipe, films, self._device)
 
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
-        """Set the objective its own task, in batches of as many samples as training has views."""
+        """Set the objective its own task.
+
+        What compares samples sees as many at once as training has views.
+        """
         recipe, views = self.recipe, self._objective.views
-        reader = Reader(open_source(data), recipe.data, seed)
+        source = open_source(data)
+        check_whole(source)
+        reader = Reader(source, recipe.data, seed)
         size = recipe.data.decode.size
         build = ViewBuilder(views, seed, size, self._tokenizer, self._device)
         count = min(samples, reader.order.size)
         batch = recipe.global_batch * recipe.repeats
+        if not isinstance(self._objective, ComparingObjective):
+            batch = min(batch, MOST)
         share = Share(batch, 0, 1, 0, -(-count // batch))
         return judge(self._objective, build, reader.read(Rows(share, 0, count)))
 

@@ -170,6 +170,7 @@ def quarter_turns(frame: VideoFrame) -> int:
     """
     turns = round(frame.rotation / 90) % 4
     if turns == 2:
-        matrix = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+        sides: Any = frame.side_data  # which is typed as if it held one other kind only
+        matrix = np.frombuffer(bytes(sides["DISPLAYMATRIX"]), np.int32)
         return turns if matrix[4] < 0 else 0
     return turns

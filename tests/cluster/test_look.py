@@ -39,6 +39,20 @@ def test_data_of_evaluations_that_are_not_there_are_named(tmp_path: Path) -> Non
     assert list(evaluations(small_recipe(), [])) == []
 
 
+def test_data_that_are_learned_from_as_well_are_a_fault(tmp_path: Path) -> None:
+    for name in ("a-0.tar", "a-1.tar", "b-0.tar"):
+        (tmp_path / name).write_bytes(b"")
+    one, every = f"{tmp_path}/a-1.tar", f"{tmp_path}/a-*.tar"
+    recipe = small_recipe(
+        evaluations=[
+            {"kind": "knn", "name": "same", "data": one, "reference": every},
+            {"kind": "knn", "name": "other", "data": f"{tmp_path}/b-*.tar", "reference": every},
+        ]
+    )
+    (fault,) = look_at_evaluations(recipe)
+    assert fault.startswith(f"knn same: {one} is in both {one} and {every}: ")
+
+
 def test_a_large_data_set_is_not_read_from_end_to_end(
     tmp_path: Path, make_tar: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

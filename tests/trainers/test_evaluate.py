@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,20 +35,20 @@ def write(path: Path, count: int, broken: tuple[int, ...] = ()) -> str:
 
 
 def test_every_readable_sample_is_loaded_in_storage_order(tmp_path: Path) -> None:
-    url = write(tmp_path / "a.tar", 12, broken=(3, 7))
+    url = write(tmp_path / "a.tar", 200, broken=(3, 7))
     data = Loader(16)(url, {"caption": "txt", "colour": "json.group"})
-    assert len(data) == 10
+    assert len(data) == 198
     assert list(data.keys) == sorted(data.keys)
-    assert data.images.shape == (10, 16, 16, 3)
+    assert data.images.shape == (198, 16, 16, 3)
     assert data.texts["caption"][0].split()[0] == data.texts["colour"][0]
 
 
 def test_some_are_loaded_by_the_numbers_that_their_texts_tell(tmp_path: Path) -> None:
-    url = write(tmp_path / "a.tar", 12, broken=(3, 7))
+    url = write(tmp_path / "a.tar", 200, broken=(3, 7))
     fields = {"caption": "txt"}
     load = Loader(16)
     found, whole = load.texts(url, fields), load(url, fields)
-    assert list(found.numbers) == list(range(12))  # of an image that is broken nobody has asked
+    assert list(found.numbers) == list(range(200))  # of an image that is broken nobody has asked
     data, numbers = load.some(url, fields, [9, 3, 1])
     assert list(numbers) == [9, 1]
     assert list(data.keys) == [found.keys[9], found.keys[1]]
@@ -75,8 +76,10 @@ def test_a_mask_has_the_shape_of_its_picture_as_that_is_shown(tmp_path: Path, ma
         "turned with it": {"png": upright, "mask.png": png(60, 40)},
         "not turned with it": {"png": upright, "mask.png": png(40, 60)},
     }
-    url = str(make_tar(tmp_path / "a.tar", samples))
-    assert list(Loader(16, "mask.png")(url, {}).keys) == ["as it", "half", "turned with it"]
+    fit = {f"{number:03}": samples["as it"] for number in range(300)}
+    url = str(make_tar(tmp_path / "a.tar", samples | fit))
+    read = Loader(16, "mask.png")(url, {}).keys
+    assert [key for key in read if key not in fit] == ["as it", "half", "turned with it"]
     url = str(make_tar(tmp_path / "b.tar", {"turned": samples["turned"]}))
     with pytest.raises(DataError) as caught:
         Loader(16, "mask.png")(url, {})
@@ -92,20 +95,84 @@ def test_samples_without_the_text_have_no_number(tmp_path: Path) -> None:
         Loader(16).texts(url, {"caption": "no"})
 
 
-def test_a_set_of_which_many_lack_the_text_is_refused(
+def pictures(count: int = 100) -> dict[str, dict[str, bytes]]:
+    members = {"png": png(4, 4), "mask.png": png(4, 4), "json": b'{"group": "a"}'}
+    return {f"{number:03}": dict(members) for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "reason"),
+    [
+        ("json", None, "no member 'json', has mask.png, png"),
+        ("json", b'{"group": null}', "member 'json' has no value 'group'"),
+        ("png", None, "no image member, has json, mask.png"),
+        ("png", b"broken", "not a readable image"),
+        ("mask.png", None, "no member 'mask.png'"),
+        ("mask.png", png(4, 2), "mask.png: a mask of 2x4 pixels"),
+        ("png", bytes(20_000), "bytes is too large"),
+    ],
+    ids=["no text", "no value", "no image", "broken", "no mask", "another mask", "too large"],
+)
+def test_a_set_of_which_much_cannot_be_used_is_refused(
+    tmp_path: Path,
+    make_tar: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    member: str,
+    data: bytes | None,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("pipelines.sources.webdataset.LARGEST", 10_000)
+    samples, fields, load = pictures(), {"label": "json.group"}, Loader(4, "mask.png")
+    for number, key in enumerate(("007", "003")):
+        samples[key] |= {} if data is None else {member: data}
+        if data is None:
+            del samples[key][member]
+        url = str(make_tar(tmp_path / f"{number}.tar", samples))
+        if not number:
+            assert len(load(url, fields)) == 99
+    with pytest.raises(DataError) as caught:
+        load(url, fields)
+    begin = (
+        f"{url}: 2 of 100 samples are broken or lack what is asked for; the first is 003 of {url}: "
+    )
+    assert str(caught.value).startswith(begin)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    found = load.texts(url, fields)  # of which few may be chosen to learn from
+    assert len(load.some(url, {}, found.numbers)[0]) == 98
+
+
+def test_a_field_that_is_not_asked_for_may_be_missing(tmp_path: Path, make_tar) -> None:
+    samples = pictures()
+    for key in ("003", "007", "010"):
+        del samples[key]["json"]
+    assert len(Loader(4)(str(make_tar(tmp_path / "a.tar", samples)), {})) == 100
+
+
+def test_a_damaged_tar_is_refused_because_nobody_knows_what_it_held(
     tmp_path: Path, make_tar: Callable[..., Path]
 ) -> None:
-    samples = {f"{n:03d}": {"png": png(4, 4), "json": b'{"group": "a"}'} for n in range(100)}
-    fields, load = {"label": "json.group"}, Loader(4)
-    del samples["007"]["json"]
+    make_tar(tmp_path / "a-0.tar", pictures())
+    damaged = make_tar(tmp_path / "a-1.tar", pictures())
+    damaged.write_bytes(damaged.read_bytes()[: 512 * 60 + 100])
+    load, url = Loader(4), f"{tmp_path}/a-*.tar"
+    for act in (load, load.texts, lambda url, fields: load.some(url, fields, [0])):
+        with pytest.raises(DataError) as caught:
+            act(url, {})
+        assert str(caught.value).startswith(f"{damaged}: it is damaged (truncated in a header), ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_field_that_is_a_list_is_loaded_as_one(tmp_path: Path, make_tar) -> None:
+    captions = [["a cat", "an animal"], ["a dog"]]
+    samples = {
+        f"{number}": {"png": png(4, 4), "txt": b"one", "json": json.dumps({"c": own}).encode()}
+        for number, own in enumerate(captions)
+    }
     url = str(make_tar(tmp_path / "a.tar", samples))
-    assert len(load(url, fields)) == len(load.texts(url, fields)) == 99
-    samples["003"]["json"] = b'{"group": null}'
-    url = str(make_tar(tmp_path / "b.tar", samples))
-    with pytest.raises(DataError, match=r"2 of 100 samples lack .* 003: .* no value 'group'"):
-        load(url, fields)
-    assert len(load.texts(url, fields)) == 98  # of which few may be chosen to learn from
-    assert len(load(url, {})) == 100
+    data = Loader(4)(url, {"captions": "json.c[]", "caption": "txt"})
+    assert data.texts == {"caption": ["one", "one"]}
+    assert data.lists == {"captions": captions}
 
 
 def test_nothing_readable_names_the_first_reason(tmp_path: Path) -> None:
@@ -202,3 +269,21 @@ def test_a_store_that_is_away_is_no_fault_of_the_users(
     monkeypatch.setattr("trainers.evaluate._open", away)
     with pytest.raises(OutageError, match=r"^x.tar: "):
         evaluate(load_model(commit), commit, config)
+
+
+def test_every_caption_of_a_picture_is_asked_for(tmp_path: Path, make_tar) -> None:
+    source = Synthetic(Synthetic.Config(samples=18, size=16))
+    samples = {}
+    for number, raw in enumerate(source.read(np.arange(18))):
+        captions = [f"{raw.members['txt'].decode()} {number} {place}" for place in range(5)]
+        body = json.dumps({"captions": captions}).encode()
+        samples[raw.key] = {"png": raw.members["png"], "json": body}
+    url = str(make_tar(tmp_path / "a.tar", samples))
+    recipe = small_recipe(tokenizer={"vocabulary": 280, "length": 48})
+    commit = committed_model(tmp_path / "run", recipe)
+    config = {"kind": "retrieval", "name": "x", "data": url, "caption": "json.captions[]"}
+    result = evaluate(load_model(commit), commit, EVALUATIONS.parse(config))
+    assert result.error is None
+    assert result.outcome is not None
+    assert result.outcome.examples == 90
+    assert result.outcome.chance == pytest.approx(1 / 18)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from pipelines.core import UserError
+from pipelines.core import DataError, UserError
 from pipelines.sources.sprites import Sprites
+from pipelines.sources.webdataset import WebDataset
 from tests.trainers.conftest import SMALL_TOWERS, small_recipe
 from trainers.model import Model, build_objective
 
@@ -49,3 +53,38 @@ def test_a_missing_field_and_a_missing_tower_are_told() -> None:
     picture = Model(build_objective(recipe, None), recipe, None)
     with pytest.raises(UserError, match="has no video tower"):
         picture.films(FILMS, "json.scene", 8)
+
+
+def filmed(count: int) -> dict[str, dict[str, bytes]]:
+    films = Sprites(FILMS.model_copy(update={"samples": count, "tracks": "pictures"}))
+    return {raw.key: dict(raw.members) for raw in films.read(np.arange(count))}
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "reason"),
+    [("json", b"{}", "member 'json' has no value 'scene'"), ("mov", b"torn", "00000003")],
+)
+def test_films_of_which_much_cannot_be_used_are_refused(
+    tmp_path: Path, make_tar, member: str, data: bytes, reason: str
+) -> None:
+    made = filmed(8)
+    contrast = model(kind="clip_contrast", frames=6, stride=1)
+    url = str(make_tar(tmp_path / "whole.tar", made))
+    assert len(contrast.films(WebDataset.Config(url=url), "json.scene", 8)[1]) == 8
+    made["00000003"][member] = data
+    url = str(make_tar(tmp_path / "a.tar", made))
+    with pytest.raises(DataError) as caught:
+        contrast.films(WebDataset.Config(url=url), "json.scene", 8)
+    begin = "1 of 8 samples are broken or lack what is asked for; the first is 00000003 of "
+    assert str(caught.value).startswith(f"{begin}{url}: ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_films_of_a_damaged_tar_are_refused(tmp_path: Path, make_tar) -> None:
+    path = make_tar(tmp_path / "a.tar", filmed(4))
+    path.write_bytes(path.read_bytes()[:-8000])
+    with pytest.raises(DataError, match=r"a\.tar: it is damaged \(.*\), and what it holds"):
+        model(kind="clip_contrast", frames=6, stride=1).films(
+            WebDataset.Config(url=str(path)), "json.scene", 8
+        )

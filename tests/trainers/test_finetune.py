@@ -118,6 +118,30 @@ def test_nothing_is_written_where_something_is_missing(tars: Path) -> None:
     assert not (tars / "out").exists()
 
 
+@pytest.mark.parametrize("field", ["test", "shift"])
+@pytest.mark.parametrize("label", ["json.group", None])
+def test_pictures_that_are_learned_from_are_not_asked_about(
+    tars: Path, monkeypatch: pytest.MonkeyPatch, field: str, label: str | None
+) -> None:
+    monkeypatch.chdir(tars)
+    changes: dict[str, object] = {field: {"dark": "t*.tar"} if field == "shift" else "./train.tar"}
+    if label is None:
+        changes |= {"mask": {"member": "mask.png", "classes": ["red"]}, "mode": DENSE}
+    recipe = recipe_of(tars, train="train.tar", **changes).model_copy(update={"label": label})
+    with pytest.raises(DataError, match=rf"^{tars}/train\.tar is in both ") as caught:
+        finetune(recipe, str(tars / "out"), CPU)
+    assert "\n" not in str(caught.value)
+    assert not (tars / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_damaged_tar_is_refused(tars: Path, name: str) -> None:
+    path = tars / f"{name}.tar"
+    path.write_bytes(path.read_bytes()[: 512 * 20 + 100])
+    with pytest.raises(DataError, match=rf"{name}\.tar: it is damaged \(.*\), and what it holds"):
+        finetune(recipe_of(tars), str(tars / "out"), CPU)
+
+
 def masked(number: int) -> dict[str, bytes]:
     """A picture whose left half is of one of two colours, and its mask."""
     mask = np.full((16, 16), 2, np.uint8)

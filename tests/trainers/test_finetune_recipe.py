@@ -32,6 +32,7 @@ def test_every_shipped_recipe_is_valid_and_says_what_it_scored(name: str) -> Non
         ("modes=1", "modes: unknown key; did you mean 'mode'"),
         ("mask={}", "mode dense and mask need each other"),
         ("mode={kind: dense}", "mode dense and mask need each other"),
+        ("label=json.groups[]", r"label: 'json.groups\[\]' is a list, and a sample has one"),
         ("label=null", "masks that a member holds: set mask.member"),
     ],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from trainers.labels import (
     filled,
     hash_order,
     labelled_outcome,
+    listed,
     load_labelled,
 )
 
@@ -95,3 +98,32 @@ def test_a_name_is_safe_in_a_path(name):
 def test_data_may_not_be_their_own_reference():
     with pytest.raises(ConfigError, match="find itself"):
         validate(LabelledConfig, {"name": "x", "data": "a", "reference": "a"}, "here")
+
+
+def test_a_list_is_no_label_and_refused_when_it_is_read():
+    data = {"name": "x", "data": "a", "reference": "b", "label": "json.a[]"}
+    with pytest.raises(ConfigError, match=r"^here: label: 'json.a\[\]' is a list, and ") as caught:
+        validate(LabelledConfig, data, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_of_a_sample_are_its_list_or_one():
+    plain = fake_data(2)
+    several = EvaluationData(plain.keys, plain.images, {}, lists={"caption": [["a", "b"], ["c"]]})
+    assert listed(several, "caption", "txt[]", "url") == [["a", "b"], ["c"]]
+    assert listed(plain, "txt", "txt", "url") == [("concept 0",), ("concept 1",)]
+    lacking = EvaluationData(plain.keys, plain.images, {}, lists={"caption": [["a"], []]})
+    with pytest.raises(DataError, match=f"1 of 2 samples have no .* is '{plain.keys[1]}'"):
+        listed(lacking, "caption", "txt[]", "url")
+    with pytest.raises(DataError, match="no samples"):
+        listed(EvaluationData([], plain.images, {}, lists={"caption": []}), "caption", "t[]", "url")
+
+
+def test_a_reference_under_another_name_of_the_data_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("test", "train"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="is in both"):
+        load_labelled(load_of(["a"], ["a", "b"]), CONFIG.model_copy(update={"data": "./train"}))

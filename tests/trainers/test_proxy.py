@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from pipelines.core import DataError, UserError
 from pipelines.core.batch import Batch
+from pipelines.decode.tokenizer import Tokenizer
 from pipelines.sources.synthetic import Synthetic
 from tests.trainers.conftest import (
     AROUND,
@@ -20,7 +23,7 @@ from tests.trainers.conftest import (
 from tests.trainers.objectives.test_contract import small
 from tests.trainers.test_model import committed_model
 from trainers.core.evaluation import Answers
-from trainers.core.objective import LossOutput, Objective
+from trainers.core.objective import ComparingObjective, LossOutput, Objective
 from trainers.evaluate import evaluate
 from trainers.model import Model, build_objective, load_model
 from trainers.objectives import OBJECTIVES
@@ -76,8 +79,12 @@ class SeveralAnswers(Objective):
         return {}
 
 
-def table(*faults: str) -> pa.Table:
-    return pa.table({"fault": list(faults)})
+def table(*keys: str) -> pa.Table:
+    faults = [
+        json.dumps([{"shard": "a.tar", "key": key, "reason": "torn"}]) if key else ""
+        for key in keys
+    ]
+    return pa.table({"fault": pa.array(faults, pa.string())})
 
 
 def build(rows: pa.Table) -> Batch:
@@ -102,10 +109,12 @@ def test_several_answers_of_a_sample_count_each_and_chance_is_their_mean() -> No
 
 
 def test_what_stands_in_for_unreadable_samples_does_not_count() -> None:
-    tables = [table("", "torn", ""), table("torn")]
-    assert judge(Scripted([2]), build, tables) == Answers(2, 2, 0.25, 2)
+    tables = [table(*[""] * 198, "x"), table("y")]
+    assert judge(Scripted([2]), build, tables) == Answers(2, 198, 0.25, 198)
+    with pytest.raises(DataError, match=r"^3 of 201 samples are broken .* x of a.tar: torn; "):
+        judge(Scripted([2]), build, [*tables, table("z")])
     with pytest.raises(DataError, match="no sample can be judged"):
-        judge(Scripted([]), build, [table("torn")])
+        judge(Scripted([]), build, [])
 
 
 def test_a_diverged_model_is_reported() -> None:
@@ -139,8 +148,8 @@ def test_a_model_is_asked_as_in_training() -> None:
     assert model.proxy(data, 10_000, 3).examples == 50  # all, each of them once
 
 
-def test_a_batch_has_as_many_samples_as_training_has_views(monkeypatch) -> None:
-    recipe = rotation().model_copy(update={"repeats": 2})
+def sizes_of(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, samples: int) -> list[int]:
+    """Sizes of the batches that a model is given."""
     model = Model(build_objective(recipe, None), recipe, None)
     sizes: list[int] = []
 
@@ -148,9 +157,103 @@ def test_a_batch_has_as_many_samples_as_training_has_views(monkeypatch) -> None:
         return judge(objective, build, (sizes.append(t.num_rows) or t for t in tables))
 
     monkeypatch.setattr("trainers.model.judge", noted)
-    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": DATA}).data
-    assert model.proxy(data, 50, 3).examples == 50
-    assert sizes == [2 * recipe.global_batch, 50 - 2 * recipe.global_batch]
+    source = {**DATA, "samples": samples}
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": source}).data
+    assert model.proxy(data, samples, 3).examples == samples
+    return sizes
+
+
+def test_a_batch_has_as_many_samples_as_training_has_views(monkeypatch) -> None:
+    recipe = rotation().model_copy(update={"repeats": 2})
+    assert sizes_of(monkeypatch, recipe, 50) == [
+        2 * recipe.global_batch,
+        50 - 2 * recipe.global_batch,
+    ]
+
+
+def test_a_batch_of_what_compares_nothing_is_no_larger_than_is_needed(monkeypatch) -> None:
+    recipe = rotation().model_copy(update={"global_batch": 300, "samples": 300})
+    assert sizes_of(monkeypatch, recipe, 300) == [256, 44]
+
+
+COMPARING = ["clip_contrast", "audio_contrast", "masked_spectrogram", "next_token", "arrow_of_time"]
+
+
+@pytest.mark.parametrize("kind", COMPARING)
+def test_what_compares_samples_encodes_some_at_a_time_and_compares_all(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = small(kind).eval()
+    assert isinstance(objective, ComparingObjective)
+    whole = random_batch(objective, 23, AROUND.size)
+    with torch.inference_mode():
+        metrics = objective(whole).metrics
+    sizes: list[int] = []
+
+    def build(rows: pa.Table) -> Batch:
+        places = torch.from_numpy(rows["place"].to_numpy().copy())
+        views = {name: view[places] for name, view in whole.views.items()}
+        return Batch(whole.samples[places], whole.keys[places], views)
+
+    def noted(batch: Batch):
+        sizes.append(len(batch))
+        return type(objective).encode(objective, batch)
+
+    monkeypatch.setattr("trainers.proxy.MOST", 10)
+    monkeypatch.setattr(objective, "encode", noted)
+    rows = pa.table({"fault": [""] * 23, "place": np.arange(23)})
+    found = judge(objective, build, [rows])
+    assert sizes == [10, 10, 3]
+    judged = round(float(metrics.get("answers", metrics.get("usable", torch.ones(())))) * 23)
+    assert found.examples == judged
+    assert found.right == round(float(metrics["accuracy"]) * judged)
+    assert found.chance == pytest.approx(float(metrics.get("chance", objective.chance)))
+
+
+TEXTS = {"kind": "next_token", "tower": {"width": 16, "layers": 1, "heads": 2}}
+CLIPS = {"kind": "clip_contrast", "video": SMALL_TOWERS["video"], "frames": 6, "stride": 1}
+FILMS = {"size": None, "video": {"frames": 8, "rate": 16, "size": 16}}
+
+
+@pytest.mark.parametrize(
+    ("objective", "decode", "data"),
+    [
+        (TEXTS, {"size": None, "text": {"caption": "txt"}}, {**DATA, "samples": 40}),
+        (CLIPS, FILMS, {"kind": "sprites", "samples": 40, "size": 16, "frames": 8}),
+    ],
+)
+def test_answers_do_not_depend_on_how_many_are_encoded_at_a_time(
+    objective, decode, data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(
+        objective=objective, data={"source": data, "decode": decode}, global_batch=32, samples=32
+    )
+    tokenizer = Tokenizer.train(["red circle", "blue square"], recipe.tokenizer)
+    model = Model(build_objective(recipe, tokenizer), recipe, tokenizer)
+    source = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": data}).data
+    whole = model.proxy(source, 40, 3)
+    monkeypatch.setattr("trainers.proxy.MOST", 5)
+    parts = model.proxy(source, 40, 3)
+    assert (parts.right, parts.examples, parts.samples) == (
+        whole.right,
+        whole.examples,
+        whole.samples,
+    )
+    assert parts.chance == pytest.approx(whole.chance)
+
+
+def test_a_damaged_tar_is_refused(tmp_path: Path, make_tar) -> None:
+    samples = {
+        raw.key: raw.members
+        for raw in Synthetic(Synthetic.Config(samples=20, size=16)).read(np.arange(20))
+    }
+    path = make_tar(tmp_path / "a.tar", samples)
+    path.write_bytes(path.read_bytes()[: 512 * 20 + 100])
+    recipe = rotation()
+    model = Model(build_objective(recipe, None), recipe, None)
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": str(path)}).data
+    with pytest.raises(DataError, match=r"a\.tar: it is damaged \(.*\), and what it holds"):
+        model.proxy(data, 20, 0)
 
 
 def test_nothing_of_the_model_changes() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -70,7 +70,8 @@ class Encoders(Protocol):
         Args:
             data: Config of a source.
             label: Text field of its samples.
-            samples: How many of them; all where it has fewer. Unreadable ones are left out.
+            samples: How many of them; all where it has fewer. Unreadable ones are left out, if
+                they are few.
 
         Returns:
             Features before any head, and the label of each. [N, D] float32, N texts
@@ -102,6 +103,7 @@ class EvaluationData:
         keys: Key of each sample.
         images: [N, H, W, 3] uint8.
         texts: Text fields by name, N strings each.
+        lists: Those that end in ``[]``, N lists of strings each; ``texts`` lacks them.
         masks: A class for each pixel, where they were asked for. [N, H, W] uint8
     """
 
@@ -109,6 +111,7 @@ class EvaluationData:
     images: npt.NDArray[np.uint8]
     texts: Mapping[str, Sequence[str]]
     masks: npt.NDArray[np.uint8] | None = None
+    lists: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)

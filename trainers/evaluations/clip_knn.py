@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from pipelines import core
 from pipelines.core import DataError
+from trainers.apart import check_apart
 from trainers.core.evaluation import Encoders, Load, Outcome
-from trainers.labels import AnySource, Name, distinct, encode
+from trainers.labels import AnySource, Name, OneText, distinct, encode
 from trainers.neighbours import top_k, vote
 from trainers.statistics import balanced_accuracy, bootstrap_interval, share
 
@@ -40,7 +41,7 @@ class ClipKnn:
         name: Name
         data: AnySource
         reference: AnySource
-        label: str = "json.group"
+        label: OneText = "json.group"
         samples: int = Field(default=1024, ge=1)
         references: int = Field(default=2048, ge=1)
         k: int = Field(20, ge=1)
@@ -59,10 +60,12 @@ class ClipKnn:
         """Measure a model.
 
         Raises:
-            UserError: Films or labels are missing, or the reference has one class only.
+            UserError: Films or labels are missing, the reference has one class only, or a shard
+                is in both.
         """
         del load  # whole films would not fit into memory
         c = self.config
+        check_apart(c.data, c.reference)
         reference, given = model.films(c.reference, c.label, c.references)
         features, asked = model.films(c.data, c.label, c.samples)
         if not all(given) or not all(asked):

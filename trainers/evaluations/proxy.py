@@ -16,9 +16,9 @@ class Proxy:
 
     For objectives that classify a label which they draw themselves, such as the
     rotation of an image or the direction of a clip, or a token of a text. Samples
-    are decoded and augmented as the recipe says, in batches of its global batch
-    times its repeats, each sample once, and the random choices follow from the seed.
-    Unreadable samples are left out.
+    are decoded and augmented as the recipe says, each sample once, and the random choices
+    follow from the seed. Where samples are compared, that is among as many as the recipe's
+    global batch times its repeats. Unreadable samples are left out, if they are 1 % at most.
     Where a sample gives several answers, the interval is as wide as if all of
     them were right or wrong together.
     """

@@ -12,7 +12,7 @@ from pipelines.shards.url import Url
 from pipelines.views.text import Template
 from trainers.core.evaluation import Encoders, EvaluationData, GalleryRow, Load, Outcome
 from trainers.gallery import SHOWN, choose, names_row, picture
-from trainers.labels import Name, distinct, encode, filled
+from trainers.labels import Name, OneText, distinct, encode, filled
 from trainers.neighbours import top_k
 from trainers.prompts import embed_captions, told_apart
 from trainers.statistics import bootstrap_interval, share
@@ -38,7 +38,7 @@ class ZeroShot:
 
         name: Name
         data: Url
-        caption: str = "txt"
+        caption: OneText = "txt"
         templates: tuple[Template, ...] = Field(
             ("{}", "a picture of {}", "a photo of {}"), min_length=1
         )

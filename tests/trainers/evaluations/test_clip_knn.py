@@ -73,3 +73,10 @@ def test_what_cannot_be_judged_is_refused() -> None:
         ClipKnn(config()).run(Films(drawn(4, "ab", 0), (torch.eye(2), ["a", ""])), LOAD)
     with pytest.raises(DataError, match="always 'a'; name a field that differs"):
         ClipKnn(config()).run(Films(drawn(4, "ab", 0), drawn(4, "a", 1)), LOAD)
+
+
+def test_films_of_a_shard_that_is_learned_from_are_not_asked_about() -> None:
+    model = Films(drawn(4, "ab", 0), drawn(9, "ab", 1))
+    with pytest.raises(DataError, match=r"/train\.tar is in both \./train\.tar and train\.tar: "):
+        ClipKnn(config(data="./train.tar")).run(model, LOAD)
+    assert model.asked == []

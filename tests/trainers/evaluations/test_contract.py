@@ -21,6 +21,13 @@ TRAIN = fake_data(COUNT, concepts=40, groups=4, seed=1)
 LOAD = FakeLoad({"test": TEST, "train": TRAIN})
 # Headlines that are over something else than samples.
 OVER = {"retrieval": len(set(TEST.texts["txt"]))}
+# Of all but one, that asks for every caption of a picture.
+OF_ONE_TEXT = [
+    (name, field)
+    for name in MEMBERS
+    for field in ("label", "caption")
+    if field in FAMILY.get(name).config.model_fields and name != "retrieval"
+]
 # What a config without a default may ask for, by the names that all members use.
 REQUIRED = {"name": "fake", "data": "test", "reference": "train"}
 
@@ -107,6 +114,14 @@ def test_unknown_key_is_refused_with_the_nearest(name):
 def test_a_name_that_is_no_file_name_is_refused(name, value):
     with pytest.raises(ValueError, match="pattern"):
         config_of(name, name=value)
+
+
+@pytest.mark.parametrize(("name", "field"), OF_ONE_TEXT)
+def test_a_list_is_refused_where_a_sample_has_one_text(name, field):
+    with pytest.raises(ConfigError) as caught:
+        validate(FAMILY.get(name).config, {**required_by(name), field: "json.all[]"}, "here")
+    assert str(caught.value).startswith(f"here: {field}: 'json.all[]' is a list, ")
+    assert "\n" not in str(caught.value)
 
 
 @every

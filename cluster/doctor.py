@@ -212,7 +212,10 @@ def dataset(recipe: Recipe, profile: Profile, data: Data) -> Iterator[Finding]:
         yield Finding("error", "data", data.fault)
         return
     if data.unindexed:
-        text = "training would read them first: `eagleray index URL` does so once, ahead"
+        text = (
+            "training would read them first: `eagleray index URL` does so once, ahead, and with "
+            "`--keep RUN` where the data are read-only"
+        )
         yield Finding("warning", "data", f"{data.unindexed}; {text}")
         return
     if data.samples < recipe.global_batch:

@@ -27,7 +27,8 @@ Status = Literal["new", "waiting", "running", "succeeded", "failed"]
 class Standing:
     """Where a request stands: its status, tries so far, and since when it waits or runs.
 
-    ``starts`` are jobs so far; one that the cluster never had a place for was no try.
+    ``starts`` are jobs so far; one that the cluster never had a place for was no try. ``again`` is
+    one that an earlier start of the run had given up: it has one try, after the others.
     """
 
     samples: int
@@ -35,6 +36,7 @@ class Standing:
     tries: int = 0
     since: float = 0.0
     starts: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def decide(standings: Sequence[Standing], limits: EvaluationJobs, now: float) ->
             running += 1
             if standing.status == "running" and now - standing.since > limits.timeout:
                 actions.append(Action("stop", standing.samples))
-    for standing in sorted(standings, key=lambda s: s.samples):
+    for standing in sorted(standings, key=lambda s: (s.again, s.samples)):
         waiting = standing.status in ("new", "failed")
         if waiting and standing.tries >= limits.tries:
             actions.append(Action("give up", standing.samples))
@@ -125,6 +127,7 @@ class EvaluationManager:
         self._refusals = 0
         self._earlier: frozenset[int] | None = None
         self._names: dict[int, str] = {}
+        self._again: set[int] = set()
         self.faults: list[str] = []
         self._thread = threading.Thread(target=self._follow, daemon=True, name="evaluations")
 
@@ -177,15 +180,20 @@ class EvaluationManager:
         """Look at every request once and act."""
         requests = self._inbox.look()
         if self._earlier is None:
-            for request in requests:
-                forget_failures(request)
+            for request in requests:  # what a job of an earlier start has failed in, it tells anew
+                if not self._jobs.running(self._beginning(request)) and forget_failures(request):
+                    self._again.add(request.samples)
             self._earlier = frozenset(request.samples for request in requests)
         for request in requests:
             known = self._requests.get(request.samples)
             if known is None or known.digest != request.digest:
                 self._requests[request.samples] = request
                 status: Status = "new" if self._missing(request) else "succeeded"
-                self._standings[request.samples] = Standing(request.samples, status)
+                again = request.samples in self._again
+                tries = self._limits.tries - 1 if again else 0
+                self._standings[request.samples] = Standing(
+                    request.samples, status, tries, again=again
+                )
         for fault in self._inbox.faults:
             self._tell(fault)
         for standing in list(self._standings.values()):

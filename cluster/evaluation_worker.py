@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import sys
 import traceback
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import torch
 
-from pipelines.core import Config
 from pipelines.shards import storage
-from trainers.checkpoint import Commit, open_commit
-from trainers.core.evaluation import EvaluationRequest, EvaluationResult
-from trainers.evaluate import evaluate
-from trainers.model import Model, load_model
+from trainers.checkpoint import open_commit
+from trainers.core.evaluation import EvaluationRequest
+from trainers.on_device import OnDevice
 from trainers.recipe import EVALUATIONS
 from trainers.requests import done, file_result, read_request
 
@@ -33,7 +30,7 @@ def run_request(request: EvaluationRequest, device: torch.device) -> list[str]:
         One line for every evaluation that broke and may be tried again.
     """
     commit = open_commit(request.checkpoint)
-    loaded = _Loaded(commit, device)
+    judge = OnDevice(commit, device)
     have = done(request)
     broken = []
     for data in request.evaluations:
@@ -42,43 +39,11 @@ def run_request(request: EvaluationRequest, device: torch.device) -> list[str]:
         if name in have:
             continue
         try:
-            file_result(request.run, loaded.evaluated(config))
+            file_result(request.run, judge.evaluated(config))
         except Exception as error:  # one evaluation's fault must not cost the others
             _tell(traceback.format_exc())
             broken.append(f"{name[0]} {name[1]}: {type(error).__name__}: {error}")
     return broken
-
-
-class _Loaded:
-    """A commit's model on a device, or on the CPU once there was no room for it there.
-
-    Args:
-        commit: The commit.
-        device: Where to compute.
-    """
-
-    def __init__(self, commit: Commit, device: torch.device):
-        self._commit, self._device = commit, device
-        self._model: Model | None = None
-
-    def evaluated(self, config: Config) -> EvaluationResult:
-        """Run an evaluation."""
-        try:
-            return self._evaluated(config)
-        except torch.OutOfMemoryError:  # training has the rest of it
-            if self._device.type == "cpu":
-                raise
-        # Here and not in the handler, which would hold what did not fit.
-        _tell(f"no room on {self._device}; on the CPU from here on")
-        self._model, self._device = None, torch.device("cpu")
-        gc.collect()
-        torch.cuda.empty_cache()
-        return self._evaluated(config)
-
-    def _evaluated(self, config: Config) -> EvaluationResult:
-        if self._model is None:
-            self._model = load_model(self._commit, self._device)
-        return evaluate(self._model, self._commit, config)
 
 
 def device_of(kind: str, process: int) -> torch.device:
@@ -115,10 +80,7 @@ def main() -> int:
     with contextlib.suppress(OSError):  # on another machine paths are absolute or URLs
         os.chdir(request.folder)
     try:
-        device = device_of(arguments.device, os.getpid())
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        broken = run_request(request, device)
+        broken = run_request(request, device_of(arguments.device, os.getpid()))
     except Exception:  # as Python would tell it, but for credentials
         broken = [traceback.format_exc()]
     for line in broken:

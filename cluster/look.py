@@ -87,10 +87,15 @@ def look_at_machine() -> Machine:
     )
 
 
-def look_at_data(recipe: Recipe) -> Data:
-    """Open the data of a recipe; what is not indexed is scanned for some seconds only."""
+def look_at_data(recipe: Recipe, run: str | None = None) -> Data:
+    """Open the data of a recipe; what is not indexed is scanned for some seconds only.
+
+    Args:
+        recipe: What is to be learned.
+        run: Where; it holds the index of data that are read-only.
+    """
     try:
-        source = open_source(recipe.data.source, scan=_scan_briefly)
+        source = open_source(recipe.data.source, fallback=run, scan=_scan_briefly)
     except _Unindexed as error:
         return Data(unindexed=str(error))
     except UserError as error:

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from cluster.plan import Measured, Trial, sizes_of
 from cluster.prepare import train_tokenizer
 from cluster.profile import Profile, check_fit
+from pipelines.available import available_cores
 from pipelines.core import ConfigError, UserError
 from pipelines.core.batch import Batch
 from pipelines.core.source import Source
@@ -74,7 +75,7 @@ def probe(recipe: Recipe, profile: Profile, source: Source | None = None) -> Mea
             f"global_batch is {recipe.global_batch} but the data set has only "
             f"{reader.order.size} samples; set global_batch to at most that"
         )
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     here = profile.device == "cpu"
     processes = min(profile.workers, cores) if here else 1
     setting = _Setting(
@@ -161,7 +162,7 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         sizes=sizes,
         engine=setting.engine,
         workers=setting.processes,
-        cores=os.cpu_count() or 1,
+        cores=available_cores(),
         row_bytes=row_bytes,
         decode_seconds=decoding,
         flops=flops * recipe.repeats,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shlex
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
+from braceexpand import braceexpand
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import cluster
@@ -19,11 +22,11 @@ import trainers
 from cluster.ray_jobs import client
 from cluster.session import one_line
 from pipelines.core import UserError
-from pipelines.shards import storage
 from pipelines.shards.url import urls_in
 from trainers.recipe import Recipe
 
 _PROJECT = "eagleray"
+_PREFIX = re.compile(r"^(file|local):(//)?")
 _PAUSE, _AWAY = 2.0, 600.0  # seconds between two looks, and without an answer at most
 _ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
 
@@ -47,8 +50,9 @@ def submit(
         UserError: The cluster does not answer, or ``out`` or data of the recipe mean another place
             on every node.
     """
-    for place, url in [("--out", out), *urls_in(recipe)]:
-        _refuse_relative(place, url)
+    for place, pattern in [("--out", out), *urls_in(recipe)]:
+        for url in braceexpand(pattern) if place != "--out" else [pattern]:
+            _refuse_relative(place, url)
     name = f"eagleray-train-{recipe.name}-{uuid.uuid4().hex[:6]}"
     jobs = client(address)
     with tempfile.TemporaryDirectory(prefix="eagleray-submit-") as folder:
@@ -65,9 +69,9 @@ def submit(
 
 
 def _refuse_relative(place: str, url: str) -> None:
-    fs, _ = storage.locate(url)
-    ours = url.startswith("eagleray://")  # it travels along
-    if storage.is_local(fs) and not ours and not Path(url.removeprefix("file://")).is_absolute():
+    # By its text: this machine need not have what reads it.
+    protocol, path = fsspec.core.split_protocol(url)
+    if protocol in (None, "file", "local") and not Path(_PREFIX.sub("", path)).is_absolute():
         raise UserError(
             f"{place} {url}: a relative path means another folder on the cluster; "
             "give a URL or an absolute path that every node reaches"

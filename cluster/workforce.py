@@ -149,8 +149,8 @@ def demand(need: Need) -> Iterator[None]:
     if not need.varies:
         yield
         return
-    reading = [{"CPU": need.reading}] * need.most if need.reading else []
-    request_resources(bundles=[*([dict(need.worker)] * need.most), *reading])
+    # Readers ask for themselves: what does not fit as a whole would be left out as a whole.
+    request_resources(bundles=[dict(need.worker)] * need.most)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Memory that this machine, and the container that the process is in, still have."""
+"""Memory and cores that this machine, and the container that the process is in, have for it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,22 @@ def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int:
     if machine is None:  # another system than Linux
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(0, min([machine, *_left(proc / "self" / "cgroup", groups)]))
+
+
+def available_cores(groups: Path = _GROUPS) -> int:
+    """Cores that this process may use: fewer than the machine's in a container, or where bound.
+
+    Args:
+        groups: Where control groups are.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    limit = groups / "cpu.max"
+    quota, *period = limit.read_text().split() if limit.is_file() else ("max",)
+    if period and quota.isdigit() and int(period[0]):
+        cores = min(cores, -(-int(quota) // int(period[0])))
+    return max(1, cores)
 
 
 def _left(mine: Path, groups: Path) -> Iterator[int]:

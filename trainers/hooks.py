@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray.train
 
+from pipelines.core import StorageError
 from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.reader import Reader
@@ -43,6 +44,7 @@ from trainers.trackers import TRACKERS
 from trainers.watchdog import unwatched
 
 _log = logging.getLogger(__name__)
+_LONGEST = 2 * 3600.0  # seconds of waiting for the last commit; a part waits for others half of it
 _AGAIN = 0.5  # seconds between two looks whether the last commit is written
 _PICTURES = 6  # augmented samples shown in the report
 
@@ -167,12 +169,19 @@ class RunHooks:
         return time.perf_counter() - started
 
     def _await_last(self) -> None:
-        """Wait until every worker's part of the last commit is written, however long that takes.
+        """Wait until every worker's part of the last commit is written; that may be long.
 
         Workers ask each other again and again: no call of theirs waits for as long as an upload.
+
+        Raises:
+            StorageError: A part could not be written, or not in hours.
         """
+        started = time.monotonic()
         with unwatched():
             while any(gather_objects(self._behind.busy)):
+                self._behind.check()  # a part that failed here is waited for elsewhere
+                if time.monotonic() - started > _LONGEST:
+                    raise StorageError(f"{self._job.run}: the last commit is not written in hours")
                 if self._behind.busy:
                     self._behind.wait(_AGAIN)
                 else:

@@ -111,7 +111,7 @@ def train(
     """
     batch_size, total = plan.global_batch, plan.steps * plan.global_batch
     meter = Meter(engine, clock or Clock(), batch_size, plan.epoch)
-    first = True
+    first, useful = True, False
     for step in range(done + 1, plan.steps + 1):
         table = meter.fetch(tables)
         if table is None:
@@ -131,7 +131,10 @@ def train(
                 engine.objective.after_step(step / plan.steps)
             meter.note(hooks.look(step, batch))
         if not meter.empty and (step % plan.log_every == 0 or step == plan.steps):
-            hooks.log(meter.line(step, rate), samples)
+            line = meter.line(step, rate)
+            hooks.log(line, samples)
+            useful = useful or line.get("usable", 1.0) > 0
+            _check_useful(useful, (step - done) * batch_size)
             _check_unreadable(meter, hooks, plan, step)
         due = commits_after(step, batch_size, plan.commit_every, plan.steps)
         leaves = hooks.leaves()
@@ -140,6 +143,16 @@ def train(
         if leaves:
             break
     return meter.now()
+
+
+def _check_useful(useful: bool, seen: int) -> None:
+    """A run none of whose samples is usable learns nothing, and would go on to its end."""
+    if not useful and seen >= _ENOUGH:
+        raise DataError(
+            f"not one of {seen} samples is of use to the objective: films, sounds or texts are too "
+            "short for it, or films slower than data.decode.video.rate; lower that, or raise "
+            "data.decode.video.frames or data.decode.audio.seconds"
+        )
 
 
 def _check_unreadable(meter: Meter, hooks: Hooks, plan: Plan, step: int) -> None:

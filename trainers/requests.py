@@ -123,20 +123,25 @@ def unanswered(run: str, samples: int) -> bool:
     return len(done(request)) < len(request.evaluations)
 
 
-def forget_failures(request: EvaluationRequest) -> None:
+def forget_failures(request: EvaluationRequest) -> bool:
     """Take back a request's failed results, where its commit is there to be evaluated again.
 
     What they wanted may be there by now: whoever starts a run again has put something right.
+
+    Returns:
+        Whether there were any.
     """
     failed = [
         result
         for result in filed(request.run, request.samples)
         if result.status == "failed" and result.digest == request.digest
     ]
-    if failed and storage.exists(storage.join(request.checkpoint, MANIFEST)):
-        for result in failed:
-            place = result_url(request.run, result.samples, result.evaluation, result.dataset)
-            storage.remove(place)
+    if not failed or not storage.exists(storage.join(request.checkpoint, MANIFEST)):
+        return False
+    for result in failed:
+        place = result_url(request.run, result.samples, result.evaluation, result.dataset)
+        storage.remove(place)
+    return True
 
 
 def result_url(run: str, samples: int, evaluation: str, dataset: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import ray.train
 import torch
 
 from pipelines.ahead import Ahead
+from pipelines.available import available_cores
 from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
@@ -107,7 +107,7 @@ def _take_cores(device: torch.device, engine: EngineConfig, workers: int) -> Non
     Ray gives a worker as many threads as it has CPUs, of which those with GPUs have few.
     """
     if device.type == "cpu" or engine.offload.optimizer != "none":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        torch.set_num_threads(max(1, available_cores() // workers))
 
 
 def _engine(objective: Objective, job: Job, share: Share, device: torch.device) -> Engine:

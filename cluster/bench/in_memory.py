@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from cluster.bench.stepping import Stepping, rate_between, read_lines
 from cluster.prepare import train_tokenizer
+from pipelines.available import available_cores
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
@@ -70,7 +71,7 @@ def _set_up(stepping: Stepping) -> _Setting:
     recipe, device = stepping.recipe, torch.device(stepping.profile.device)
     if device.type == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(available_cores())
     reader = Reader(open_source(recipe.data.source), recipe.data, recipe.seed)
     tokenizer = train_tokenizer(recipe, reader)
     objective = build_objective(recipe, tokenizer)

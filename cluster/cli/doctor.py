@@ -42,7 +42,7 @@ def command(
     from cluster import doctor, look  # after what is likely wrong: they import Ray
 
     address = cluster or os.environ.get("RAY_ADDRESS")
-    machine, data = look.look_at_machine(), look.look_at_data(loaded)
+    machine, data = look.look_at_machine(), look.look_at_data(loaded, out)
     findings = list(doctor.examine(loaded, chosen, machine, data, here=not address))
     findings += doctor.evaluations(loaded, look.look_at_evaluations(loaded))
     if out is not None:

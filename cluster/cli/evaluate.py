@@ -33,13 +33,12 @@ def command(
     import torch
 
     from trainers.checkpoint import find
-    from trainers.evaluate import evaluate
-    from trainers.model import load_model
+    from trainers.on_device import OnDevice
 
     config = configure(evaluation, data, name, overrides or [])
     commit = find(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    result = evaluate(load_model(commit, device), commit, config)
+    result = OnDevice(commit, device).evaluated(config)
     if result.error is not None:
         raise UserError(result.error)
     if as_json:

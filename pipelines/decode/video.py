@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ EXTENSIONS = ("mp4", "avi", "webm", "mkv", "mov", "mpg", "m4v")
 MAX_FRAMES = 3000  # decoded for one clip: from the key frame before it to its end
 MAX_WORK = 8_000_000_000  # pixels decoded for one clip
 _STREAM = 2048  # of random numbers
-_ROUNDING = 1e-6  # seconds
+_ROUNDING = 1e-3  # seconds: a clock of many containers
 
 Timed = tuple[float, Any]
 
@@ -103,10 +104,13 @@ def shown(frames: Iterable[Timed], wanted: Sequence[float]) -> Iterator[Timed]:
     Raises:
         SampleError: There is no frame.
     """
+    # An eighth of what lies between two that are wanted, where they lie closer.
+    closest = min((b - a for a, b in pairwise(wanted) if b > a), default=1.0)
+    rounding = min(_ROUNDING, closest / 8)
     now: Timed | None = None
     place = 0
     for time, frame in frames:
-        while now is not None and time > wanted[place] + _ROUNDING:
+        while now is not None and time > wanted[place] + rounding:
             yield now
             place += 1
             if place == len(wanted):

@@ -16,7 +16,7 @@ from pipelines.shards import storage
 from pipelines.shards.bounded import FAULTS, read_bounded
 from pipelines.shards.tar import BLOCK
 
-VERSION = 2
+VERSION = 3
 SCHEMA = pa.schema(
     [
         ("url", pa.string()),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipelines import core
 from pipelines.ahead import Ahead
@@ -18,7 +19,6 @@ from pipelines.shards.url import Url
 
 _GAP = 64 * 1024  # closer ranges are read as one: a request costs more than these bytes
 _TOGETHER = 64 << 20  # bytes fetched together; three times as many are held
-_ANEW = "the shard was written anew since it was indexed"
 _SHARDS = 16  # read from at once
 
 Numbers = npt.NDArray[np.int64]
@@ -82,13 +82,12 @@ class WebDataset:
         """Fetch samples together: neighbours as one range, ranges several in flight."""
         sizes = spans[1] - spans[0]
         faults = {int(p): f"{sizes[p]} bytes is too large" for p in np.flatnonzero(sizes > LARGEST)}
-        anew = np.isin(shards, [shard for shard in np.unique(shards) if self._written_anew(shard)])
-        faults |= dict.fromkeys(map(int, np.flatnonzero(anew)), _ANEW)
-        wanted = np.flatnonzero((sizes <= LARGEST) & ~anew)
+        wanted = np.flatnonzero(sizes <= LARGEST)
         wanted = wanted[np.lexsort((spans[0, wanted], shards[wanted]))]
         ranges = merge([(int(shards[w]), int(spans[0, w]), int(spans[1, w])) for w in wanted])
         urls = {shard: self.index.url(shard) for shard in map(int, np.unique(shards))}
         parts = [memoryview(part) for part in _read([(urls[s], a, b) for s, a, b in ranges])]
+        anew = {shard: self._keys_where_written_anew(shard) for shard in urls}
         found: dict[int, RawSample] = {}
         part = 0
         for place in map(int, wanted):
@@ -100,22 +99,25 @@ class WebDataset:
                 key, members = unpack(parts[part][start - base : stop - base])
             except TarFault as fault:
                 faults[place] = f"the shard is not what was indexed ({fault})"
+                continue
+            keys = anew[shard]
+            if keys is not None and keys[int(places[place])].as_py() != key:
+                faults[place] = f"the shard is not what was indexed ({key} is in its place)"
             else:
                 found[place] = RawSample(urls[shard], key, members)
         found.update(self._unreadable(shards, places, faults))
         return [found[place] for place in range(len(shards))]
 
-    def _written_anew(self, number: int) -> bool:
-        """Whether a file is another one than was indexed; on a disk, where asking costs nothing.
+    def _keys_where_written_anew(self, number: int) -> pa.ChunkedArray | None:
+        """Keys of a shard that is another file than was indexed; None of the one that was.
 
-        Other samples may lie within the same bounds, as texts do that each fill a block.
+        Other samples may lie within the same bounds, as texts do that each fill a block. On a
+        disk, where asking costs nothing.
         """
-        shard = self.index.shard(int(number))
+        shard = self.index.shard(number)
         if not storage.is_local(storage.locate(shard.url)[0]):
-            return False
-        now = storage.stamp(shard.url)
-        shorter = int(now.partition(":")[0]) < shard.size  # an error where it is read
-        return now != shard.stamp and not shorter
+            return None
+        return None if storage.stamp(shard.url) == shard.stamp else self.index.keys(number)
 
     def _unreadable(
         self, shards: Numbers, places: Numbers, faults: Mapping[int, str]

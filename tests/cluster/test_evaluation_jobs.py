@@ -239,18 +239,44 @@ def test_what_is_filed_already_is_not_run_again(tmp_path: Path) -> None:
     assert manager.open == 0
 
 
-def test_what_failed_is_tried_again_when_the_run_is_started_again(tmp_path: Path) -> None:
-    commit = tmp_path / "checkpoints" / "000000000064"
+def commit_of(run: Path, samples: int = 64) -> None:
+    commit = run / "checkpoints" / f"{samples:012}"
     commit.mkdir(parents=True)
     (commit / "manifest.json").write_text("{}")
+
+
+def test_what_failed_is_tried_once_more_when_the_run_is_started_again(tmp_path: Path) -> None:
+    commit_of(tmp_path)
     manager, jobs = setting(tmp_path)
     file(tmp_path, status="failed")
     manager.step(0.0)
     assert len(jobs.started) == 1
-    file(tmp_path, status="failed")
-    jobs.fate = "succeeded"
-    manager.step(1.0)  # as often as its tries allow, and no more
+    assert filed(str(tmp_path), 64) == []
+    jobs.fate = "failed"
+    manager.step(1.0)
+    manager.step(2.0)
+    assert len(jobs.started) == 1
+    assert filed(str(tmp_path), 64)[0].status == "failed"
     assert manager.open == 0
+
+
+def test_what_failed_before_waits_for_what_is_new(tmp_path: Path) -> None:
+    commit_of(tmp_path)
+    manager, jobs = setting(tmp_path)
+    file(tmp_path, status="failed")
+    ask(tmp_path, 128, "e")
+    manager.step(0.0)
+    (first,) = jobs.started
+    assert first.startswith("eagleray-evaluate-e-")
+
+
+def test_what_a_job_that_is_still_at_work_has_failed_in_stays_on_record(tmp_path: Path) -> None:
+    commit_of(tmp_path)
+    manager, jobs = setting(tmp_path)
+    (request,) = Inbox(str(tmp_path)).look()
+    jobs.of_earlier_starts = [f"{manager._beginning(request)}before-1"]
+    file(tmp_path, status="failed")
+    manager.step(0.0)
     assert filed(str(tmp_path), 64)[0].status == "failed"
 
 

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import weakref
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from cluster import evaluation_worker
+from trainers import on_device
 from trainers.core.evaluation import EvaluationRequest, EvaluationResult
 from trainers.requests import done, file_result
 
@@ -53,10 +51,11 @@ def test_a_jobs_log_holds_no_credentials(
         run=str(tmp_path), folder=str(tmp_path), checkpoint="c", digest="d", samples=8,
         evaluations=(evaluation,),
     )  # fmt: skip
-    for name in ("open_commit", "load_model"):
-        monkeypatch.setattr(evaluation_worker, name, lambda *_: None)
+    monkeypatch.setattr(evaluation_worker, "open_commit", lambda *_: None)
+    monkeypatch.setattr(on_device, "load_model", lambda *_: None)
     monkeypatch.setattr(evaluation_worker, "read_request", lambda _: request)
-    monkeypatch.setattr(evaluation_worker, broken, fail)
+    place = evaluation_worker if broken == "open_commit" else on_device
+    monkeypatch.setattr(place, broken, fail)
     monkeypatch.setattr(sys, "argv", ["evaluation_worker", "request.json"])
     monkeypatch.setattr(evaluation_worker, "yield_to_training", lambda _: None)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
@@ -92,8 +91,8 @@ def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
         run=str(tmp_path), folder="/", checkpoint="c", digest="d", samples=8, evaluations=asked
     )
     monkeypatch.setattr(evaluation_worker, "open_commit", lambda _: "the commit")
-    monkeypatch.setattr(evaluation_worker, "load_model", lambda *_: "the model")
-    monkeypatch.setattr(evaluation_worker, "evaluate", evaluate)
+    monkeypatch.setattr(on_device, "load_model", lambda *_: "the model")
+    monkeypatch.setattr(on_device, "evaluate", evaluate)
     file_result(request.run, result("filed"))
     (line,) = evaluation_worker.run_request(request, CPU)
     assert line.startswith("zero_shot broken: RuntimeError: 401 for ")
@@ -107,32 +106,6 @@ def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
     assert ran == ["broken", "new", "broken"]
 
 
-def test_what_finds_no_room_on_a_gpu_is_computed_on_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu, used = torch.device("cuda", 0), list[object]()
-
-    def evaluate(device: object, commit: object, config: Any) -> EvaluationResult:
-        used.append(device)
-        if device == gpu:
-            raise torch.OutOfMemoryError
-        return EvaluationResult(
-            evaluation="zero_shot", dataset=config.name, samples=8, checkpoint="c", digest="d",
-            status="failed", seconds=1.0, error="none",
-        )  # fmt: skip
-
-    asked = tuple({"kind": "zero_shot", "name": name, "data": "x.tar"} for name in "ab")
-    request = EvaluationRequest(
-        run=str(tmp_path), folder="/", checkpoint="c", digest="d", samples=8, evaluations=asked
-    )
-    monkeypatch.setattr(evaluation_worker, "open_commit", lambda _: "the commit")
-    monkeypatch.setattr(evaluation_worker, "load_model", lambda _, device: device)
-    monkeypatch.setattr(evaluation_worker, "evaluate", evaluate)
-    assert evaluation_worker.run_request(request, gpu) == []
-    assert used == [gpu, CPU, CPU]
-    assert len(done(request)) == 2
-
-
 @pytest.mark.parametrize(
     ("kind", "there", "expected"),
     [("cpu", True, "cpu"), ("cuda", False, "cpu"), ("cuda", True, "cuda:3")],
@@ -143,43 +116,3 @@ def test_a_profile_for_cpus_leaves_gpus_alone_and_jobs_share_them_out(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert evaluation_worker.device_of(kind, 8 * 1000 + 3) == torch.device(expected)
-
-
-def test_what_did_not_fit_is_let_go_before_it_is_computed_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Held:
-        pass
-
-    left: list[weakref.ref[Held]] = []
-
-    def load(commit: object, device: torch.device) -> torch.device:
-        if device.type == "cuda":
-            held = Held()
-            left.append(weakref.ref(held))
-            raise torch.OutOfMemoryError  # as where training has all of it
-        assert left[0]() is None
-        return device
-
-    monkeypatch.setattr(evaluation_worker, "load_model", load)
-    monkeypatch.setattr(evaluation_worker, "evaluate", lambda model, *_: model)
-    loaded = evaluation_worker._Loaded("the commit", torch.device("cuda", 0))  # type: ignore[arg-type]
-    assert loaded.evaluated("anything") == CPU  # type: ignore[arg-type]
-
-
-def test_a_job_computes_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[object] = []
-    monkeypatch.setattr(sys, "argv", ["worker", "url", "--device", "cuda"])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "set_device", used.append)
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(evaluation_worker, "yield_to_training", lambda _: None)
-    monkeypatch.setattr(
-        evaluation_worker, "read_request", lambda _: SimpleNamespace(folder="/none")
-    )
-    monkeypatch.setattr(
-        evaluation_worker, "run_request", lambda _, device: used.append(device) or []
-    )
-    assert evaluation_worker.main() == 0
-    assert used == [torch.device("cuda", os.getpid() % 8)] * 2

@@ -9,6 +9,7 @@ from cluster import look
 from cluster.doctor import dataset, evaluations
 from cluster.look import look_at_data, look_at_evaluations
 from cluster.profile import Profile
+from pipelines.shards import index
 from pipelines.shards.index import open_index
 from tests.trainers.conftest import small_recipe
 
@@ -71,3 +72,18 @@ def test_a_large_data_set_is_not_read_from_end_to_end(
     assert look_at_evaluations(recipe) == []  # they are there
     open_index(url)
     assert look_at_data(recipe).shards == 3
+
+
+def test_an_index_of_read_only_data_is_found_in_the_run(
+    tmp_path: Path, make_tar: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tar(tmp_path / "data" / "a.tar", {"a": {"png": b"", "txt": b"a"}})
+    url, run = f"{tmp_path}/data/a.tar", str(tmp_path / "run")
+    recipe = small_recipe(
+        data={"source": {"kind": "webdataset", "url": url}, "decode": {"size": 16}}
+    )
+    monkeypatch.setattr(index, "_writable", lambda folder: folder.startswith(run))
+    monkeypatch.setattr(look, "_BRIEFLY", -1.0)
+    assert look_at_data(recipe, run).unindexed
+    open_index(url, run)
+    assert look_at_data(recipe, run).shards == 1

@@ -82,6 +82,7 @@ def test_a_relative_place_is_refused() -> None:
             {"evaluations": [{"kind": "proxy", "name": "a", "data": "x.tar"}]},
             "evaluations.0.data.url",
         ),
+        ({"evaluations": [{"kind": "zero_shot", "name": "a", "data": "{x,/y}/a.tar"}]}, "data"),
         (
             {"data": {"source": {"kind": "webdataset", "url": "x/*.tar"}, "decode": {"size": 16}}},
             "data.source.url",
@@ -91,6 +92,24 @@ def test_a_relative_place_is_refused() -> None:
 def test_data_at_a_relative_place_are_refused(changes: dict[str, object], place: str) -> None:
     with pytest.raises(UserError, match=rf"{place} x.*: a relative path means another folder"):
         submit(small_recipe(**changes), "", "/tmp/x", "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("{/d/a,/d/b}/x.tar", "{s3://a,s3://b}/x.tar", "local:///d/x.tar", "file:/d/x.tar"),
+        *(
+            "gs://bucket/x-{0..9}.tar",
+            "file:///d/x*.tar",
+            "/d/{a,b}*.tar",
+            "hf://datasets/a/b/*.tar",
+        ),
+    ],
+)
+def test_data_that_only_the_cluster_reaches_are_sent(url: str) -> None:
+    recipe = small_recipe(evaluations=[{"kind": "zero_shot", "name": "a", "data": url}])
+    with pytest.raises(UserError, match="no Ray job server"):
+        submit(recipe, "", "/tmp/x", "http://127.0.0.1:1")
 
 
 def test_shipped_data_travel_along() -> None:

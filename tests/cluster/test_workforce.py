@@ -165,7 +165,7 @@ def reserved(before: set[str]) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        (need(1, 3, worker=GPU), [[*([GPU] * 3), *([{"CPU": 0.5}] * 3)], []]),
+        (need(1, 3, worker=GPU), [[GPU] * 3, []]),
         (need(3, 3, worker=GPU), []),
     ],
     ids=["varying", "fixed"],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.available import available_memory
+from pipelines.available import available_cores, available_memory
 
 KIB = 1024
 
@@ -68,3 +68,16 @@ def test_a_system_that_tells_nothing_has_all_of_its_memory(tmp_path: Path) -> No
 def test_this_machine_has_some_left_and_no_more_than_all() -> None:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < available_memory() <= total
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [("max 100000", 8), ("250000 100000", 3), ("1600000 100000", 8), ("1 100000", 1), (None, 8)],
+)
+def test_cores_are_those_that_a_container_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert available_cores(tmp_path) == cores

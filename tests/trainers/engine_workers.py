@@ -169,7 +169,7 @@ for name in sys.argv[4:]:
                    "files": files,
                    "weights": {k: [float(v.double().sum()), v.numel()]
                                for k, v in weights.items()}}
-    if stage == 3:
+    if stage == 3 and ({"bf16", "fp16"} & set(options) or not options):
         straight = engine(stage, options, kind)
         if "low" in options:
             straight._scale.state = 2.0**8, 0.0

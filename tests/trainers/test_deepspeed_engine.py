@@ -57,6 +57,8 @@ EARLY = [f"clip:{stage}:early" for stage in STAGES]
 # A teacher follows shards under stage 3, and prototypes are used by their length.
 MORE = ["byol:3", "swav:3", "clip:0:fp16:muon"]
 KINDS = [*EVERY, *SAME, *PARTS, *OWN, *RATES, *ROUGH, *SCALING, *EARLY, *MORE]
+# Gone through without a commit, too: what is whole on each worker is not made anew by it.
+STRAIGHT = [k for k in KINDS if k.endswith(":3") or ":3:bf" in k or ":3:fp" in k]
 # On one worker and on four: every stage from itself, and some from another one.
 KEPT = [(str(stage), str(stage)) for stage in STAGES]
 OTHERS = [
@@ -269,7 +271,7 @@ def test_a_saved_engine_goes_on_as_if_it_had_not_stopped(found, kind: str) -> No
     assert found[2][kind]["resumed"] == found[2][kind]["went_on"]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if ":3" in kind])
+@pytest.mark.parametrize("kind", STRAIGHT)
 def test_saving_changes_nothing(found, kind: str) -> None:
     assert found[2][kind]["straight"] == found[2][kind]["went_on"]
 

@@ -148,7 +148,7 @@ def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
     monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
-    go, events, others = threading.Event(), list[object](), iter([True, True, True, False])
+    go, events = threading.Event(), list[object]()
 
     def slowly(staged: Staged, rank: int) -> None:
         assert go.wait(10)
@@ -166,7 +166,7 @@ def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
         events.append(mine)
         if len(events) == 3:
             go.set()
-        return [mine, next(others)]
+        return [mine, events.count(False) < 2]  # another's is written after its own
 
     monkeypatch.setattr("trainers.hooks.publish", slowly)
     with closing(hooks_of(tmp_path)) as hooks:
@@ -174,9 +174,29 @@ def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
         monkeypatch.setattr("trainers.hooks.unwatched", leave)
         monkeypatch.setattr("trainers.hooks.gather_objects", ask)
         hooks.commit(80, Clock(), [], 0, judged=False)
-    assert events[:2] == ["unwatched", True]
-    assert events[-2:] == [False, "watched"]  # its own was written, and then another's
+    assert events[:3] == ["unwatched", True, True]
+    assert events[-3:] == [False, False, "watched"]
     assert committed(str(tmp_path)) == [64, 80]
+
+
+def test_a_part_that_failed_is_told_by_who_failed_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+
+    def fails(staged: Staged, rank: int) -> None:
+        raise StorageError("no space left")
+
+    def ask(mine: object) -> list[object]:
+        return [mine, True] if isinstance(mine, bool) else [mine]  # who waits for this part
+
+    monkeypatch.setattr("trainers.hooks.publish", fails)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+        with pytest.raises(StorageError, match="no space left"):
+            hooks.commit(80, Clock(), [], 0, judged=False)
 
 
 @pytest.mark.parametrize(("last", "left"), [(None, [64, 80]), (1, [80])])

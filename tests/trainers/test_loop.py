@@ -331,3 +331,29 @@ def test_workers_stop_alike_and_each_knows_the_unreadable_samples_of_all(tmp_pat
     assert first == second
     assert first["kept"] == json.loads(FAULT)
     assert first["error"].startswith("50 of 200 samples are unreadable")
+
+
+class Deaf(Line):
+    """Of use from a sample on."""
+
+    def __init__(self, begins: int) -> None:
+        super().__init__()
+        self._begins = begins
+
+    def forward(self, batch: Batch) -> LossOutput:
+        output = super().forward(batch)
+        usable = torch.tensor(float(int(batch.samples[0]) >= self._begins))
+        return LossOutput(output.loss, {"usable": usable})
+
+
+def test_a_run_that_can_use_nothing_ends_early() -> None:
+    recorder = Recorder()
+    with pytest.raises(DataError, match="not one of 200 samples is of use to the objective"):
+        run(Deaf(1000), tables(0, 100), plan(100), recorder=recorder)
+    assert recorder.lines[-1][0] == 200
+
+
+def test_a_run_that_can_use_some_goes_on() -> None:
+    recorder = Recorder()
+    run(Deaf(48), tables(0, 100), plan(100), recorder=recorder)
+    assert recorder.lines[-1][0] == 400

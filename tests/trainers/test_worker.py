@@ -52,7 +52,7 @@ def test_whoever_computes_on_the_cpu_has_its_share_of_the_cores(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(worker, "available_cores", lambda: 8)
     engine = EngineConfig.model_validate({"zero_stage": 2, "offload": {"optimizer": offload}})
     worker._take_cores(torch.device(device), engine, 2)
     assert asked == expected

@@ -75,7 +75,7 @@ def test_a_check_that_fails_is_told_with_all_others_and_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
     fault = "s3://me:hunter22@bucket: [access] refused"
-    monkeypatch.setattr("cluster.look.look_at_data", lambda _: Data(fault=fault))
+    monkeypatch.setattr("cluster.look.look_at_data", lambda *_: Data(fault=fault))
     message = r"^2 of 6 checks failed; first: 3 workers do not divide"
     with pytest.raises(UserError, match=message):
         command(RECIPE, workers=3, as_json=as_json)
@@ -89,7 +89,7 @@ def test_a_check_that_fails_is_told_with_all_others_and_fails(
 def test_a_warning_alone_does_not_fail(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.look.look_at_data", lambda _: Data(960, 1))
+    monkeypatch.setattr("cluster.look.look_at_data", lambda *_: Data(960, 1))
     command(RECIPE, as_json=True)
     levels = {finding["check"]: finding["level"] for finding in findings(capsys)}
     assert levels["shards"] == "warning"

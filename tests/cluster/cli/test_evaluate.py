@@ -36,9 +36,16 @@ def test_a_gpu_that_is_there_is_used(
     used: list[object] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr("trainers.checkpoint.find", lambda _: "the commit")
-    monkeypatch.setattr("trainers.model.load_model", lambda _, device: used.append(device))
     failed = SimpleNamespace(error="no such data")
-    monkeypatch.setattr("trainers.evaluate.evaluate", lambda *_: failed)
+
+    class Judge:
+        def __init__(self, commit: object, place: object) -> None:
+            used.append(place)
+
+        def evaluated(self, config: object) -> SimpleNamespace:
+            return failed
+
+    monkeypatch.setattr("trainers.on_device.OnDevice", Judge)
     with pytest.raises(UserError, match="no such data"):
         command("run", "knn", "a.tar", None, ["reference=b.tar", "label=cls"])
     assert used == [torch.device(device)]

@@ -203,7 +203,7 @@ def test_frames_start_no_threads(film):
         before = threads()
         for frame in frames:
             _picture(frame, out, 1.0)
-        assert threads() == before
+        assert threads() <= before  # others may end meanwhile
 
 
 def test_a_picture_turned_anticlockwise_has_its_right_side_up(film):
@@ -325,3 +325,9 @@ def test_frames_before_and_after_the_clock_are_the_nearest():
 def test_a_clip_that_cannot_be_is_refused(options):
     with pytest.raises(ValidationError):
         VideoConfig(**options)
+
+
+@pytest.mark.parametrize("rate", [16.0, 24.0, 29.97, 60.0, 240.0])
+def test_clocks_of_milliseconds_repeat_no_frame_of_a_film_that_is_as_fast(rate):
+    frames = [(round(number / rate, 3), number) for number in range(32)]
+    assert [frame for _, frame in shown(frames, [n / rate for n in range(32)])] == list(range(32))

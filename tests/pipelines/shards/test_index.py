@@ -339,7 +339,7 @@ def test_parquet_without_the_index_metadata_is_not_an_index(shards, tmp_path, me
 
 
 def test_a_table_with_other_columns_is_not_an_index(tmp_path):
-    table = pa.table({"x": [1]}).replace_schema_metadata({"eagleray": '{"version": 2}'})
+    table = pa.table({"x": [1]}).replace_schema_metadata({"eagleray": '{"version": 3}'})
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(DataError, match="not an index"):
         read_index(str(tmp_path / "x.parquet"))

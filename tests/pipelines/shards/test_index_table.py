@@ -123,7 +123,7 @@ def test_a_shard_that_cannot_be_is_an_error_that_names_the_index(shards, values)
     (file,) = shards.glob("_eagleray/index*")
     rows = read_index(str(file)).to_pylist()
     rows[1] = {**rows[1], **values}
-    meta = {"eagleray": '{"version": 2}'}
+    meta = {"eagleray": '{"version": 3}'}
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(meta)), file)
     with pytest.raises(DataError) as caught:
         open_index(f"{shards}/*.tar")
@@ -135,7 +135,7 @@ def test_a_table_of_more_than_there_is_is_refused_before_it_is_unpacked(shards, 
     open_index(f"{shards}/*.tar")
     (file,) = shards.glob("_eagleray/index*")
     row = {**read_index(str(file)).to_pylist()[0], "fault": text}
-    meta = {"eagleray": '{"version": 2}'}
+    meta = {"eagleray": '{"version": 3}'}
     columns = [pa.repeat(pa.scalar(row[f.name], f.type), rows) for f in SCHEMA]
     pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(meta)), file)
     assert file.stat().st_size < 1 << 20

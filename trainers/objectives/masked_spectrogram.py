@@ -82,7 +82,7 @@ class MaskedSpectrogram(ComparingObjective):
         order = self._order(batch)
         spectrum = self.tower.spectrum(batch.views["sound"])
         tokens = self.tower.tokens(spectrum, order[:, : self._kept])
-        # A transform takes as long as a layer: ``compare`` does without another one.
+        # For ``compare``, which would make it again.
         return {"predicted": wide(self.decoder(tokens, order)), "spectrum": spectrum}
 
     def _order(self, batch: Batch) -> Tensor:

@@ -92,11 +92,24 @@ class Share:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some neighbouring rows of a share: what one read task reads."""
+    """Some neighbouring rows of a share: what one read task reads.
+
+    Attributes:
+        share: Of which.
+        start: First of its rows.
+        stop: The one after the last.
+        wanted: Which of them are read. [stop - start]; None: all.
+    """
 
     share: Share
     start: int
     stop: int
+    wanted: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many are read."""
+        return self.stop - self.start if self.wanted is None else int(self.wanted.sum())
 
     def batches(self) -> Iterator[tuple[int, int]]:
         """Positions [start, stop) of its rows in each global batch."""
@@ -106,6 +119,16 @@ class Rows:
             first = self.share.position(row)
             yield first, first + upto - row
             row = upto
+
+    def places(self, order: Order) -> list[tuple[Numbers, Numbers]]:
+        """Epochs and sample numbers of what is read, a batch's worth at a time."""
+        found = [order.at(first, end) for first, end in self.batches()]
+        if self.wanted is None or not found:
+            return found
+        epochs, samples = (np.concatenate(each)[self.wanted] for each in zip(*found, strict=True))
+        starts = range(0, len(samples), self.share.local)
+        cuts = (slice(start, start + self.share.local) for start in starts)
+        return [(epochs[rows], samples[rows]) for rows in cuts]
 
 
 def cut(share: Share, order: Order, rows: int) -> Iterator[Rows]:
@@ -183,6 +206,16 @@ class Reader:
         config = self._decode.config
         return config.video is None and config.audio is None and config.document is None
 
+    @property
+    def steady(self) -> bool:
+        """Whether a sample is decoded alike in every epoch: of films and sounds pieces are."""
+        return self._decode.config.video is None and self._decode.config.audio is None
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether rows have texts, of any length."""
+        return bool(self._decode.config.text) or self._decode.config.document is not None
+
     def batches(self, share: Share) -> Iterator[pa.Table]:
         """Read a worker's part of some global batches.
 
@@ -223,7 +256,7 @@ class Reader:
             DataError: As ``read``.
             StorageError: As ``read``.
         """
-        places = [self.order.at(start, stop) for start, stop in rows.batches()]
+        places = rows.places(self.order)
         if not places:
             return
         raws = iter(self.source.read(np.concatenate([samples for _, samples in places])))

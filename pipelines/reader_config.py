@@ -36,6 +36,8 @@ class ReaderConfig(Config):
             little keeps readers from being ahead.
         memory: Bytes of decoded batches that wait for one worker; without a bound
             readers would run ahead until the object store is full.
+        cache: Bytes of decoded samples that a worker keeps, so that each is read once: where all
+            of the data set take no more, and are pictures, texts or documents. 0: none are kept.
         patience: Seconds that a reader may work on one batch before it counts as
             stalled and is replaced; at least twice ``outage``.
         outage: Seconds that an object store may be down before reading gives up.
@@ -49,6 +51,7 @@ class ReaderConfig(Config):
     gpus: float = Field(default=0.0, ge=0)
     niceness: int = Field(default=5, ge=0, le=19)
     memory: int = Field(default=256 << 20, ge=1 << 20)
+    cache: int = Field(default=512 << 20, ge=0)
     patience: float = Field(default=300.0, gt=0)
     outage: float = Field(default=120.0, ge=0)
 

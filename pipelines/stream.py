@@ -8,12 +8,14 @@ at an epoch's end.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +24,11 @@ import ray
 from ray.data import DataContext, Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 
+from pipelines.cache import cached_bytes, cut_firsts, read_once
 from pipelines.memory import keep_freed_memory
+from pipelines.order import Order
 from pipelines.patience import Patience
+from pipelines.pieces import Pieces
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
@@ -61,7 +66,7 @@ class _ShareSource(Datasource):  # type: ignore[misc]
         return [self._task(part) for part in self._parts]
 
     def _task(self, part: Rows) -> ReadTask:
-        rows = part.stop - part.start
+        rows = part.count
         metadata = BlockMetadata(num_rows=rows, size_bytes=None, exec_stats=None, input_files=None)
         return ReadTask(partial(self._read, part), metadata)
 
@@ -117,7 +122,7 @@ def _same(table: pa.Table) -> pa.Table:
 def stream(
     reader: ray.ObjectRef, share: Share, config: ReaderConfig, change: Change | None = None
 ) -> Iterator[pa.Table]:
-    """Stream a worker's part of every global batch through Ray Data.
+    """Stream a worker's part of every global batch through Ray Data, or out of memory.
 
     Args:
         reader: Reference of a ``Reader``: every node's tasks share one copy.
@@ -129,20 +134,31 @@ def stream(
         One table a global batch, of ``share.local`` rows, in order.
     """
     loaded: Reader = _load(reader)
+    if change is None and cached_bytes(loaded, share, config.cache):
+        with contextlib.closing(_read_blocks(reader, share, config, None, cut_firsts)) as firsts:
+            reached = yield from read_once(loaded, share, Pieces(firsts), config.cache)
+        share = replace(share, start=reached)
+    yield from _rebatch(_read_blocks(reader, share, config, change, cut), share.local)
+
+
+def _read_blocks(
+    reader: ray.ObjectRef,
+    share: Share,
+    config: ReaderConfig,
+    change: Change | None,
+    cutting: Callable[[Share, Order, int], Iterator[Rows]],
+) -> Iterator[pa.Table]:
+    """Read the parts of a share, in as many graphs as it takes."""
+    loaded: Reader = _load(reader)
     size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
     kept = None if change is None else ray.put(change)
-    parts = cut(share, loaded.order, config.rows(share, size))
+    parts = cutting(share, loaded.order, config.rows(share, size))
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
     together = config.together(share.local, size, loaded.quick and change is None)
     block = int(_PASSES * together * share.local * size)
-    blocks = (
-        table
-        for segment in segments
-        for table in _blocks(
-            _ShareSource(reader, segment, config, together, kept), segment, config, block
-        )
-    )
-    yield from _rebatch(blocks, share.local)
+    for segment in segments:
+        source = _ShareSource(reader, segment, config, together, kept)
+        yield from _blocks(source, segment, config, block)
 
 
 def _row_bytes(reader: Reader, share: Share, change: Change) -> float:
@@ -219,17 +235,9 @@ def _settle(others: set[threading.Thread]) -> None:
 
 def _rebatch(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     """Undo whatever joining and cutting of blocks happened on the way."""
-    held: list[pa.Table] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += block.num_rows
-        if count < rows:
-            continue
-        table = pa.concat_tables(held)
-        for start in range(0, count - rows + 1, rows):
-            yield table.slice(start, rows)
-        held, count = [table.slice(count - count % rows)], count % rows
+    pieces = Pieces(blocks)
+    while (table := pieces.take(rows)) is not None:
+        yield table
 
 
 def stream_here(reader: Reader, share: Share, config: ReaderConfig) -> Iterator[pa.Table]:

@@ -37,7 +37,7 @@ PROFILE = Profile(
     workers=2,
     min_workers=1,
     cpus_per_worker=1.5,
-    reader=ReaderConfig(tasks_ahead=1, cpus=0.5),
+    reader=ReaderConfig(tasks_ahead=1, cpus=0.5, cache=0),
     ledger=True,
     wait_for_workers=120,
 )

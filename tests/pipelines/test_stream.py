@@ -154,7 +154,7 @@ class TestOnRay:
 
         reader = make_reader()  # 20 samples: epochs end inside batches 2, 4 and 7
         share = Share(8, rank, 2, start, 11)
-        config = ReaderConfig(batches_per_task=3, samples_per_task=1, tasks_ahead=2)
+        config = ReaderConfig(batches_per_task=3, samples_per_task=1, tasks_ahead=2, cache=0)
         found = list(stream(ray.put(reader), share, config))
         expected = list(stream_here(reader, share, config))
         assert [table.num_rows for table in found] == [4] * (11 - start)
@@ -166,7 +166,7 @@ class TestOnRay:
 
         monkeypatch.setattr(module, "_SEGMENT", 2)
         reader, share = make_reader(), Share(4, 0, 1, 0, 5)
-        config = ReaderConfig(batches_per_task=1, samples_per_task=1)
+        config = ReaderConfig(batches_per_task=1, samples_per_task=1, cache=0)
         found = list(stream(ray.put(reader), share, config))
         assert same(found, list(stream_here(reader, share, config)))
 
@@ -187,7 +187,8 @@ def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_execu
         {"source": {"kind": "synthetic"}, "decode": {"size": 64, "text": {"caption": "txt"}}}
     )
     reader = Reader(Synthetic(Synthetic.Config(samples=64, size=64)), data, seed=5)
-    config = ReaderConfig(batches_per_task=4, samples_per_task=1, tasks_ahead=1, memory=1 << 20)
+    least = {"batches_per_task": 4, "samples_per_task": 1, "tasks_ahead": 1, "memory": 1 << 20}
+    config = ReaderConfig(**least, cache=0)
     tables = stream(ray.put(reader), Share(64, 0, 1, 0, 200), config)
     next(tables)
     time.sleep(4)  # readers fill what they may
@@ -208,7 +209,7 @@ def test_other_datasets_of_the_process_are_executed_as_ever(ray_cluster):
 
     usual = ray.data.DataContext.get_current().copy()
     waits = own_wait()
-    tables = stream(ray.put(make_reader()), Share(4, 0, 1, 0, 9999), ReaderConfig())
+    tables = stream(ray.put(make_reader()), Share(4, 0, 1, 0, 9999), ReaderConfig(cache=0))
     next(tables)
     assert own_wait() == 0.0 < waits
     now = ray.data.DataContext.get_current()

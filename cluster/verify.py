@@ -122,7 +122,8 @@ def verify(
     reference = ray.put(reader)
     ledger = Ledger(reader.order, size, note)
     started = time.perf_counter()
-    for number, table in enumerate(_batches(reference, shares, config), 1):
+    every = config.model_copy(update={"cache": 0})  # nothing is taken for read that was not
+    for number, table in enumerate(_batches(reference, shares, every), 1):
         ledger.take(table)
         watch(min(number * batch, size), size)
     seconds = time.perf_counter() - started

@@ -58,7 +58,8 @@ def cut_firsts(share: Share, order: Order, rows: int) -> Iterator[Rows]:
 
     Those that have little of it are joined.
     """
-    firsts, start, masks, count = Firsts(order.size), 0, [], 0
+    firsts, start, count = Firsts(order.size), 0, 0
+    masks: list[Mask] = []
     for part in cut(share, order, rows):
         mask = firsts.take(np.concatenate([samples for _, samples in part.places(order)]))
         if not count:

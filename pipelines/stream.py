@@ -14,7 +14,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -147,7 +147,7 @@ def _read_blocks(
     config: ReaderConfig,
     change: Change | None,
     cutting: Callable[[Share, Order, int], Iterator[Rows]],
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """Read the parts of a share, in as many graphs as it takes."""
     loaded: Reader = _load(reader)
     size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)

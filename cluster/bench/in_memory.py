@@ -18,6 +18,7 @@ import torch.distributed as dist
 from cluster.bench.stepping import Stepping, rate_between, read_lines
 from cluster.prepare import train_tokenizer
 from pipelines.available import available_cores
+from pipelines.cache import cached_bytes
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
 from pipelines.reader import Reader, Share, open_source
@@ -41,8 +42,8 @@ _HELD = 32  # batches that a loop goes round in
 
 def bare(stepping: Stepping, found: list[dict[str, float]]) -> float:
     """Step the modules, views and optimizer in a plain loop, in a process of its own. Samples/s."""
-    rate, read_seconds = _apart(_bare, stepping)
-    found.append({"read_seconds": read_seconds})
+    rate, told = _apart(_bare, stepping)
+    found.append(told)
     return float(rate)
 
 
@@ -89,13 +90,14 @@ def _held(reader: Reader, batch: int, steps: int) -> tuple[list[pa.Table], float
     return held, (time.process_time() - began) / (batch * len(held))
 
 
-def _bare(stepping: Stepping) -> tuple[float, float]:
-    """Samples/s of the plain loop, and seconds of a core to read one."""
+def _bare(stepping: Stepping) -> tuple[float, dict[str, float]]:
+    """Samples/s of the plain loop, and what there is to read."""
     recipe, made = stepping.recipe, _set_up(stepping)
     device, objective = made.device, made.objective.to(made.device)
     if stepping.profile.engine.compile:
         compile_parts(objective, device)
     tables, read_seconds = _held(made.reader, recipe.global_batch, stepping.steps)
+    told = {"read_seconds": read_seconds, **_kept(made.reader, stepping)}
     config = recipe.optimizer
     optimizer = build_optimizer(objective, config, device)
     precision = stepping.profile.engine.precision
@@ -119,7 +121,16 @@ def _bare(stepping: Stepping) -> tuple[float, float]:
         objective.after_step((step + 1) / stepping.steps)
     _settle(device)
     samples = (stepping.steps - stepping.warm) * recipe.global_batch
-    return samples / (time.perf_counter() - began), read_seconds
+    return samples / (time.perf_counter() - began), told
+
+
+def _kept(reader: Reader, stepping: Stepping) -> dict[str, float]:
+    """Bytes of samples that the system keeps, and its epochs before the clock starts."""
+    share = Share(stepping.recipe.global_batch, 0, 1, 0, stepping.steps)
+    profile, batch = stepping.profile, stepping.recipe.global_batch
+    keeps = profile.augment == "worker"
+    kept = cached_bytes(reader, share, profile.reader.cache) if keeps else 0
+    return {"cached_bytes": kept, "warm_epochs": stepping.warm * batch / reader.order.size}
 
 
 def _settle(device: torch.device) -> None:

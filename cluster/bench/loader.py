@@ -66,7 +66,8 @@ class Loading:
     def profile(self) -> Profile:
         """A worker that only consumes, and a reader for each core, two at least."""
         held, tasks = 16 * 3 * self.batch * self.size**2, max(2, self.cores)
-        reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=max(held, _MEMORY))
+        memory = max(held, _MEMORY)
+        reader = ReaderConfig(batches_per_task=4, tasks_ahead=tasks, memory=memory, cache=0)
         return Profile(workers=1, cpus_per_worker=float(self.cores), reader=reader)
 
     @property

@@ -90,7 +90,7 @@ def memory(
     from pipelines.reader_config import ReaderConfig
 
     found = {}
-    config = ReaderConfig(batches_per_task=4, tasks_ahead=cores())
+    config = ReaderConfig(batches_per_task=4, tasks_ahead=cores(), cache=0)
     with (
         result_alone(),
         tempfile.TemporaryDirectory(prefix="eagleray-bench-") as folder,
@@ -131,6 +131,8 @@ def step(
     `ours` is the whole system, `loop` its engine, loop and tracking with the data in memory, too,
     and `bare` the plain loop. On a CPU the worker has the readers of all the profile's workers,
     which take 15 seconds to start, on the cores that it trains on: take --steps for a minute.
+    Where reader.cache holds the whole data set, later epochs read nothing: a profile with
+    `reader: {cache: 0}` tells what a step takes that reads.
 
     Example: eagleray bench step simclr-emoji --json
     """
@@ -173,6 +175,10 @@ def _tell_step(result: Mapping[str, Any]) -> None:
     if result["warm_seconds"] < STARTED:
         started = f"the clock started {result['warm_seconds']:.0f} s after the first step"
         say(f"{started}, when readers were still starting: more --steps tell more")
+    if result["cached_bytes"] and result["warm_epochs"] < 1:
+        say("the clock started before all samples had been read once: more --steps tell more")
+    elif result["cached_bytes"]:
+        print("all samples are kept in memory (reader.cache): nothing is read on the clock")
     print(f"waiting for data: {100 * result['data_wait_share']:.2f} % of the time")
     if "bare_with_reading" in result:
         text = "plain loop, were it to read on the same cores"

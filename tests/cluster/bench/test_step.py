@@ -37,6 +37,9 @@ def test_all_candidates_train_and_this_system_tells_where_its_time_went(
     assert all(rate > 0 for rate in rates.values())
     assert len(told) == 2
     assert told[1]["read_seconds"] > 0
+    # 144 samples of 96, of 16x16x3 bytes and a few letters; 48 before the clock starts.
+    assert 96 * 768 < told[1]["cached_bytes"] < 96 * 1200
+    assert told[1]["warm_epochs"] == 0.5
     assert 0 <= told[0]["data_wait_share"] <= 1
     assert told[0]["commit_seconds"] > 0
     recipe = small_recipe()

@@ -16,6 +16,7 @@ from cluster.session import object_store
 from cluster.workforce import Need, Node, fitting, read_tasks, worker_resources
 from pipelines.core import UserError
 from pipelines.decode import Decoder
+from pipelines.read_once import least_bytes
 from pipelines.shards import storage
 from trainers.core.engine import SWAP_BUFFERS, SWAPPED
 from trainers.recipe import Recipe
@@ -51,7 +52,9 @@ def examine(
     yield from schedule(recipe)
     if here:
         yield devices(profile, machine)
+        yield from judges(recipe, profile, machine)
         yield from memory(profile, machine)
+        yield from kept(recipe, profile, machine, data)
         yield from disk(profile, machine)
     yield from ahead(recipe, profile)
     yield from dataset(recipe, profile, data)
@@ -104,6 +107,21 @@ def devices(profile: Profile, machine: Machine) -> Finding:
         text = f"{profile.workers} workers share {machine.cpus} cores; fewer are not slower"
         return Finding("warning", "devices", text)
     return Finding("ok", "devices", f"{machine.cpus} cores, {machine.gpus} GPUs")
+
+
+def judges(recipe: Recipe, profile: Profile, machine: Machine) -> Iterator[Finding]:
+    """Whether evaluation jobs find a GPU of their own beside those that train."""
+    each = profile.evaluations.gpus
+    if not recipe.evaluations or not each or _elsewhere(profile, machine):
+        return
+    wanted, who = _taken(profile, profile.workers, "GPU")
+    if wanted + each > machine.gpus:
+        yield Finding(
+            "warning",
+            "evaluations",
+            f"a job takes {each:g} GPUs, and {who} take {wanted:g} of {machine.gpus}: jobs wait "
+            "until training has ended, and no commit is removed before; set evaluations.gpus to 0",
+        )
 
 
 def _taken(profile: Profile, workers: int, name: str) -> tuple[float, str]:
@@ -167,6 +185,21 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
+
+
+def kept(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> Iterator[Finding]:
+    """Whether the machine has room for the samples that its workers keep."""
+    if profile.augment == "readers" or _elsewhere(profile, machine):
+        return
+    decoder, limit = Decoder(recipe.data.decode), profile.reader.cache
+    all_ = profile.workers * least_bytes(decoder, data.samples, recipe.samples, limit)
+    if all_ > machine.memory // 2:
+        yield Finding(
+            "warning",
+            "memory",
+            f"samples that {profile.workers} workers keep take {_gib(all_)} of "
+            f"{_gib(machine.memory)} available memory; lower reader.cache, 0 keeps none",
+        )
 
 
 def disk(profile: Profile, machine: Machine) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.prepare import Prepared
 from cluster.profile import Profile
+from pipelines.available import available_cores
 from pipelines.shards import storage
 from trainers.meter import Clock
 from trainers.recipe import Recipe
@@ -67,12 +68,13 @@ class Facts:
         self._facts["parameters"] = prepared.parameters
         self.write()
 
-    def conclude(self, clock: Clock, samples: int, quarantined: int) -> None:
-        """Note how the run ended, and where its training time went."""
+    def conclude(self, clock: Clock, samples: int, quarantined: int, workers: int) -> None:
+        """Note how the run ended, with how many workers, and where its training time went."""
         train = clock.train or float("nan")
         self._facts |= {
             "finished": samples >= self._facts["samples_planned"],
             "samples_seen": samples,
+            "world_size": workers,  # fewer than the profile's, where there was no room for them
             "samples_per_second": samples / train,
             "data_wait_share": clock.wait / train,
             "commit_share": clock.commit / train,
@@ -91,6 +93,11 @@ class Facts:
             "total": total + (self._before.get("total") or 0.0),
         }
         self.write()
+
+    def stopped(self, clock: Clock, *, data: float, total: float) -> None:
+        """Note seconds of a part that did not come to its end: a later one adds its own."""
+        self._clock = clock
+        self.seconds(data=data, evaluate=self._before.get("evaluate") or 0.0, total=total)
 
     def write(self) -> None:
         """Write the file."""
@@ -118,7 +125,7 @@ def _host(profile: Profile) -> dict[str, Any]:
 
         accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA"
     return {
-        "cpus": os.cpu_count(),
+        "cpus": available_cores(),
         "memory_gib": round(memory, 1),
         "accelerator": accelerator,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ import ray
 from packaging.requirements import Requirement
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines.available import available_memory
+from pipelines.available import available_cores, available_memory
 from pipelines.core import Config, UserError
 from pipelines.reader import open_source
 from pipelines.shards import storage
@@ -77,7 +76,7 @@ def look_at_machine() -> Machine:
 
     needs = [text for text in requires("eagleray") or () if "extra ==" not in text]
     return Machine(
-        cpus=os.cpu_count() or 1,
+        cpus=available_cores(),
         memory=available_memory(),
         shared=shutil.disk_usage(SHARED).free if Path(SHARED).is_dir() else None,
         gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
@@ -129,7 +128,7 @@ def look_at_evaluations(recipe: Recipe) -> list[str]:
 def _find(asked: str | Config) -> None:
     # Tars are only listed: an evaluation set's index may take long to make.
     if isinstance(asked, str):
-        storage.expand(asked)
+        storage.listing(asked)
     else:
         open_source(asked, scan=_scan_briefly)
 

@@ -164,6 +164,8 @@ class Measured:
         kept: Bytes of activations that a sample takes on the device of the profile, where that
             is not this machine's; 0 where it is, and trials tell.
         whole: Those of them that a step in parts holds of all its samples, and not of one part.
+        epoch: Samples of the data set.
+        cached: Bytes that all of them take in a worker's memory, where it keeps what it has read.
     """
 
     trials: tuple[Trial, ...]
@@ -176,6 +178,8 @@ class Measured:
     flops: float
     kept: float = 0.0
     whole: float = 0.0
+    epoch: int = 0
+    cached: int = 0
 
     def seconds(self, batch: int) -> float:
         """Seconds of a step, on the line through the trials."""
@@ -236,7 +240,7 @@ def memory(
     """Predict the bytes of one worker by what they are for, on its device, and their ``total``.
 
     On a CPU all of its process counts, and so do the pages of the object store that it has
-    looked at. What is on the host of a GPU is not in the total.
+    looked at, and samples that it keeps. What is on the host of a GPU is not in the total.
 
     Args:
         recipe: What is learned.
@@ -251,7 +255,9 @@ def memory(
         found["activations"] = round(local * measured.sample_bytes)
         found["process"] = measured.process
         found["waiting"] = waiting(recipe, profile, measured.row_bytes)
+        found["cache"] = round(measured.cached * met(recipe, profile, measured))
     else:
+        found["host"] += round(measured.cached * met(recipe, profile, measured))
         found["process"] = CONTEXT
         low = 0 if engine.precision == "fp32" else 2  # autocast keeps what it has cast
         part = -(-local // engine.accumulate)
@@ -279,6 +285,24 @@ def waiting(recipe: Recipe, profile: Profile, row_bytes: int) -> int:
     return min(profile.reader.memory, recipe.steps * local * row_bytes)
 
 
+def met(recipe: Recipe, profile: Profile, measured: Measured) -> float:
+    """Share of the data set that a worker has seen at the end, on average."""
+    epochs = _epochs(recipe, measured)
+    return 1 - (1 - 1 / profile.workers) ** epochs if epochs > 1 else epochs / profile.workers
+
+
+def read_share(recipe: Recipe, profile: Profile, measured: Measured) -> float:
+    """Share of all samples that are read, where others come from a worker's memory."""
+    if not measured.cached:
+        return 1.0
+    found = profile.workers * met(recipe, profile, measured) / _epochs(recipe, measured)
+    return min(1.0, found)
+
+
+def _epochs(recipe: Recipe, measured: Measured) -> float:
+    return recipe.steps * recipe.global_batch / max(1, measured.epoch)
+
+
 def by_stage(
     recipe: Recipe, profile: Profile, measured: Measured
 ) -> Iterator[tuple[int, Mapping[str, int]]]:
@@ -296,24 +320,26 @@ def speed(recipe: Recipe, profile: Profile, measured: Measured, assumptions: Ass
 
     On a CPU readers and workers share the cores, so a batch costs what it takes to decode and
     what it takes to train, one after the other. Beside a GPU they do not, and the slower one
-    counts; then readers have the cores of one machine like this.
+    counts; then readers have the cores of one machine like this. What workers keep is read once.
     """
+    read = read_share(recipe, profile, measured)
     decode = measured.decode_seconds / measured.cores
     if profile.device == "cpu":
         local = recipe.global_batch // profile.workers
         # Workers beyond those that were tried share the same cores.
         crowd = profile.workers / measured.workers
         step = measured.seconds(local) * crowd / recipe.global_batch
-        rate = 1 / (step + decode)
-        bound = "compute" if step > decode else "reading"
+        rate = 1 / (step + read * decode)
+        bound = "compute" if step > read * decode else "reading"
         return Speed(rate, 1 / step, 1 / decode, bound, "steps measured on this machine")
     compute = profile.workers * assumptions.peak * assumptions.utilisation / measured.flops
-    bound = "compute" if compute < 1 / decode else "reading"
+    bound = "compute" if compute * read < 1 / decode else "reading"
     basis = (
         f"{measured.flops / 1e9:.2f} GFLOP a sample, and an assumed "
         f"{100 * assumptions.utilisation:.0f} % of {assumptions.peak / 1e12:.0f} TFLOP/s a device"
     )
-    return Speed(min(compute, 1 / decode), compute, 1 / decode, bound, basis)
+    rate = 1 / (read * max(1 / compute, decode) + (1 - read) / compute)
+    return Speed(rate, compute, 1 / decode, bound, basis)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ from pipelines.core.batch import Batch
 from pipelines.core.source import Source
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
+from pipelines.read_once import cached_bytes
 from pipelines.reader import Reader, Share, open_source
 from pipelines.views import Augmented, ViewBuilder, unpack
 from trainers.accelerator import use_accelerator
 from trainers.core.engine import EngineConfig
-from trainers.flops import flops_per_sample
+from trainers.flops import computed_per_sample, flops_per_sample
 from trainers.held import HeldFolder
 from trainers.kept import kept_per_sample, whole_per_sample
 from trainers.model import build_objective
@@ -103,7 +104,15 @@ def probe(recipe: Recipe, profile: Profile, source: Source | None = None) -> Mea
     peaks = [max(each.trials[n].peak for each in found) for n in range(len(found[0].trials))]
     trials = tuple(replace(t, peak=p) for t, p in zip(found[0].trials, peaks, strict=True))
     decode = sum(each.decode_seconds for each in found) / len(found)
-    return replace(found[0], trials=trials, decode_seconds=decode)
+    share = Share(recipe.global_batch, 0, profile.workers, 0, recipe.steps)
+    keeps = profile.reader.cache if profile.augment == "worker" else 0
+    return replace(
+        found[0],
+        trials=trials,
+        decode_seconds=decode,
+        epoch=reader.order.size,
+        cached=cached_bytes(reader, share, keeps),
+    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ def _work(setting: _Setting, folder: str, rank: int) -> Measured:
         flops, sizes = flops_per_sample(objective, few), sizes_of(objective, recipe.optimizer)
         kept = whole = 0.0
         if not setting.here:
+            flops = computed_per_sample(objective, few, setting.engine)
             kept = kept_per_sample(objective, few, setting.engine)
             whole = whole_per_sample(objective, few, setting.engine)
         trials: tuple[Trial, ...] = ()

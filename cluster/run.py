@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,10 @@ from cluster.report import read_run, write_report, write_summary
 from cluster.report.metrics import collapses, parse_metrics
 from cluster.session import Session, check_address, connect
 from cluster.workforce import Need, check_room, cluster_nodes
+from pipelines.core import UserError
 from pipelines.shards import storage
 from pipelines.shards.quarantine import read_quarantine
-from trainers.checkpoint import committed, newest
+from trainers.checkpoint import committed, latest, newest
 from trainers.hooks import quarantine_url, read_clock
 from trainers.recipe import Recipe
 from trainers.retention import prune
@@ -102,13 +103,22 @@ def _train_alone(
         facts.prepared(prepared, recipe)
         preparing = time.perf_counter() - started
         # From here on the store is known to be right: one that is down comes back.
-        with storage.persisting(profile.reader.outage):
-            faults = _train(run, recipe, profile, prepared, facts, session, watch, say)
+        try:
+            with storage.persisting(profile.reader.outage):
+                faults = _train(run, recipe, profile, prepared, facts, session, watch, say)
+        except BaseException:
+            with suppress(UserError):  # what ended it is what is told
+                spent = time.perf_counter() - began
+                facts.stopped(read_clock(run), data=preparing, total=spent)
+            raise
     with storage.persisting(profile.reader.outage):
         for fault in faults:
             facts.event(newest(run), fault)
         evaluating = sum(result.seconds for result in read_run(run).results)
-        facts.conclude(read_clock(run), newest(run), len(read_quarantine(quarantine_url(run))))
+        found = latest(run)
+        workers = found.state().world_size if found else profile.workers
+        quarantined = len(read_quarantine(quarantine_url(run)))
+        facts.conclude(read_clock(run), newest(run), quarantined, workers)
         facts.seconds(data=preparing, evaluate=evaluating, total=time.perf_counter() - began)
         url = write_summary(run)
         return Finished(run, json.loads(storage.read_text(url)), write_report(run))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from ray._private.node import Node
 from ray.exceptions import AuthenticationError
 
 from cluster.profile import Profile
+from cluster.stopping import stopped_as_by_hand
 from pipelines.core import UserError
 from pipelines.shards.storage import refuse_secrets
 from pipelines.unseen import COLLECTED
@@ -110,27 +109,13 @@ def connect(
     mine = not address and not ray.is_initialized()
     url = _start(profile, address, dashboard)
     try:
-        with _stopped_as_by_hand():
+        # Ray's own handler, set when it connects, ends the process three seconds after SIGTERM,
+        # whatever it does.
+        with stopped_as_by_hand():
             yield Session(url, mine)
     finally:
         if mine:
             ray.shutdown()
-
-
-@contextmanager
-def _stopped_as_by_hand() -> Iterator[None]:
-    """Take SIGTERM, as schedulers of containers send it, for Ctrl-C while the body runs.
-
-    Ray's own handler, set when it connects, ends the process three seconds later, whatever it does.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _start(profile: Profile, address: str | None, dashboard: bool) -> str:

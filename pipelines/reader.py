@@ -29,7 +29,7 @@ from pipelines.tables import Arrays, Texts, empty, to_table
 
 SOURCES = Family("pipelines.sources")
 _TOGETHER = 8  # samples that a thread decodes before it takes others
-_SUBSTITUTES = 16  # that many unreadable samples in a row mean that the data set is broken
+SUBSTITUTES = 16  # that many unreadable samples in a row mean that the data set is broken
 
 
 class DataConfig(Config):
@@ -207,14 +207,9 @@ class Reader:
         return config.video is None and config.audio is None and config.document is None
 
     @property
-    def steady(self) -> bool:
-        """Whether a sample is decoded alike in every epoch: of films and sounds pieces are."""
-        return self._decode.config.video is None and self._decode.config.audio is None
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether rows have texts, of any length."""
-        return bool(self._decode.config.text) or self._decode.config.document is not None
+    def decoder(self) -> Decoder:
+        """What decodes its samples."""
+        return self._decode
 
     def batches(self, share: Share) -> Iterator[pa.Table]:
         """Read a worker's part of some global batches.
@@ -322,8 +317,8 @@ class Reader:
     ) -> tuple[int, str, Texts, str]:
         """Another sample for one that is unreadable: its number, key, texts, and all faults."""
         faults = [first]
-        for attempt in range(_SUBSTITUTES):
-            sample = _substitute(self.order, epoch, sample, attempt)
+        for attempt in range(SUBSTITUTES):
+            sample = substitute(self.order, epoch, sample, attempt)
             raw = next(iter(self.source.read(np.array([sample], dtype=np.int64))))
             key = int(fold((self._seed, epoch, sample))[0])
             try:
@@ -359,7 +354,8 @@ def order_of(source: Source, shuffle: Shuffle, seed: int) -> Order:
     return MixedOrder([p.size for p in parts], [p.weight for p in parts], seed, shuffle)
 
 
-def _substitute(order: Order, epoch: int, sample: int, attempt: int) -> int:
+def substitute(order: Order, epoch: int, sample: int, attempt: int) -> int:
+    """The number of another sample for one that is unreadable, of up to ``SUBSTITUTES``."""
     return int(fold((order.seed, epoch, sample, attempt))[0] % np.uint64(order.size))
 
 

@@ -24,11 +24,12 @@ import ray
 from ray.data import DataContext, Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 
-from pipelines.cache import cached_bytes, cut_firsts, read_once
+from pipelines.firsts import cut_firsts
 from pipelines.memory import keep_freed_memory
 from pipelines.order import Order
 from pipelines.patience import Patience
 from pipelines.pieces import Pieces
+from pipelines.read_once import may_keep, read_once
 from pipelines.reader import Reader, Rows, Share, cut
 from pipelines.reader_config import ReaderConfig
 from pipelines.shards import storage
@@ -134,7 +135,7 @@ def stream(
         One table a global batch, of ``share.local`` rows, in order.
     """
     loaded: Reader = _load(reader)
-    if change is None and cached_bytes(loaded, share, config.cache):
+    if change is None and may_keep(loaded, share, config.cache):
         with contextlib.closing(_read_blocks(reader, share, config, None, cut_firsts)) as firsts:
             reached = yield from read_once(loaded, share, Pieces(firsts), config.cache)
         share = replace(share, start=reached)
@@ -154,9 +155,10 @@ def _read_blocks(
     kept = None if change is None else ray.put(change)
     parts = cutting(share, loaded.order, config.rows(share, size))
     segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
+    filled = ([part for part in segment if part.count] for segment in segments)
     together = config.together(share.local, size, loaded.quick and change is None)
     block = int(_PASSES * together * share.local * size)
-    for segment in segments:
+    for segment in filter(None, filled):
         source = _ShareSource(reader, segment, config, together, kept)
         yield from _blocks(source, segment, config, block)
 

@@ -14,8 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from pipelines.core.batch import Batch
+from trainers.blocks import checkpoint_blocks
 from trainers.core.collective import alone
-from trainers.core.objective import Objective
+from trainers.core.engine import EngineConfig
+from trainers.core.objective import ComparingObjective, Objective
 
 _COUNTED = 8  # samples: enough for losses that compare samples
 _log = logging.getLogger(__name__)
@@ -39,7 +41,26 @@ def flops_per_sample(objective: Objective, batch: Batch) -> float:
     return _count(copy.deepcopy(objective), batch)
 
 
-def _count(objective: Objective, batch: Batch) -> float:
+def computed_per_sample(objective: Objective, batch: Batch, engine: EngineConfig) -> float:
+    """Count as ``flops_per_sample``, with what an engine computes again to spare memory.
+
+    Args:
+        objective: As there.
+        batch: As there.
+        engine: Checkpointed blocks pass forward twice, but for their last layers, and a step in
+            parts of what compares samples encodes all parts but one twice.
+    """
+    trial = copy.deepcopy(objective)
+    if engine.checkpoint_activations:
+        checkpoint_blocks(trial)
+    found = _count(trial, batch)
+    if engine.accumulate > 1 and isinstance(objective, ComparingObjective):
+        once = _count(copy.deepcopy(objective), batch, backward=False)
+        found += once * (engine.accumulate - 1) / engine.accumulate
+    return found
+
+
+def _count(objective: Objective, batch: Batch, backward: bool = True) -> float:
     objective.train()
     few = batch.first(_COUNTED)
     # Fused kernels of attention are not all known to the counter; its plain form is two products.
@@ -49,7 +70,9 @@ def _count(objective: Objective, batch: Batch) -> float:
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
     ):
-        objective(few).loss.backward()
+        loss = objective(few).loss
+        if backward:
+            loss.backward()
     return float(counter.get_total_flops()) / len(few)
 
 

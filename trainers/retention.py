@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from pipelines.core import Config
-from trainers.checkpoint import committed, discard
+from trainers.checkpoint import commit_at, committed, discard
 from trainers.requests import filed, unanswered
 
 
@@ -68,5 +68,8 @@ def _scores(run: str, commits: Sequence[int], best: str | None) -> dict[int, flo
         samples: result.outcome.metrics[result.outcome.headline]
         for samples in commits
         for result in filed(run, samples)
-        if result.outcome is not None and f"{result.evaluation}/{result.dataset}" == best
+        if result.outcome is not None
+        and f"{result.evaluation}/{result.dataset}" == best
+        # Not of a commit that was removed and made again since.
+        and result.digest == commit_at(run, samples).digest
     }

@@ -18,9 +18,9 @@ import torch.distributed as dist
 from cluster.bench.stepping import Stepping, rate_between, read_lines
 from cluster.prepare import train_tokenizer
 from pipelines.available import available_cores
-from pipelines.cache import cached_bytes
 from pipelines.decode.tokenizer import Tokenizer
 from pipelines.memory import keep_freed_memory
+from pipelines.read_once import cached_bytes
 from pipelines.reader import Reader, Share, open_source
 from pipelines.reader_config import ReaderConfig
 from pipelines.stream import stream_here

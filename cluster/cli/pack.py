@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cluster.cli._options import Json, Set
 from cluster.cli._progress import console, say
+from cluster.stopping import stopped_as_by_hand
 from pipelines.core import Config, UserError, nearest, validate
 from pipelines.shards.storage import join
 
@@ -80,15 +81,26 @@ def command(
     tree = open_tree(src)
     chosen = kind or detect(tree)
     config = configure(chosen, overrides or [])
-    with _progress() as tell:
+    with stopped_as_by_hand(), _progress() as tell:
         packed = pack(
             PACKERS.build(config), tree, dest, name, bounds, shuffle, overwrite, strict, tell
         )
     pattern = join(dest, f"{name}-*.tar")
-    say(f"indexing {pattern}")
-    open_index(pattern)
     facts = summary(chosen, pattern, packed)
     print(json.dumps(facts, indent=2)) if as_json else _show(facts)
+    say(f"indexing {pattern}")
+    with _whole(pattern), stopped_as_by_hand():
+        open_index(pattern)
+
+
+@contextmanager
+def _whole(pattern: str) -> Iterator[None]:
+    """Say how an index is made where the body fails: the shards are in their places."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        say(f"the shards are all there; eagleray index {shlex.quote(pattern)} finishes their index")
+        raise
 
 
 def configure(kind: str, overrides: list[str]) -> Config:

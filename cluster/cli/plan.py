@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cluster.profile import Profile
 
 _STATES = ("parameters", "gradients", "optimizer", "average", "bucket")
-_ORDER = (*_STATES, "activations", "waiting", "process", "total", "host", "disk")
+_ORDER = (*_STATES, "activations", "waiting", "cache", "process", "total", "host", "disk")
 
 
 def command(

@@ -86,6 +86,11 @@ class Decoder:
         """Bytes of a sample's arrays."""
         return sum(dtype.itemsize * math.prod(shape) for shape, dtype in self.shapes.values())
 
+    @property
+    def steady(self) -> bool:
+        """Whether a sample is decoded alike in every epoch: of films and sounds pieces are."""
+        return self.config.video is None and self.config.audio is None
+
     def __call__(self, raw: RawSample, key: int = 0) -> Sample:
         """Decode a sample.
 

@@ -100,15 +100,20 @@ class Repeats:
     """Share of values that another value had before them.
 
     Values are told apart by hashes of 64 bits. Above ``LIMIT`` different ones
-    only those of some hashes are followed, all occurrences of them.
+    only those of some hashes are followed, all occurrences of them. Empty values are counted by
+    themselves: their hash is 0, which is always followed, and there may be many.
     """
 
     def __init__(self) -> None:
         self._held: Counter[int] = Counter()
         self._mask = 0
+        self._empty = 0
 
     def add(self, value: str) -> None:
         """Add a value."""
+        if not value:
+            self._empty += 1
+            return
         hashed = hash(value)
         if hashed & self._mask:
             return
@@ -119,8 +124,10 @@ class Repeats:
 
     def share(self) -> float:
         """In [0, 1]; 0 without values."""
-        total = sum(self._held.values())
-        return 1 - len(self._held) / total if total else 0.0
+        of = self._mask + 1  # values to each that is followed
+        total = self._empty + of * sum(self._held.values())
+        different = bool(self._empty) + of * len(self._held)
+        return 1 - different / total if total else 0.0
 
 
 class Histogram:

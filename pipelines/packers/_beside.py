@@ -84,7 +84,9 @@ def _read(url: str, texts: Mapping[str, str], sniff: Sniff, limit: int) -> dict[
     for member, place in texts.items():
         text = read_whole(place, TEXT_BYTES).removeprefix(b"\xef\xbb\xbf")  # Windows' mark
         try:
-            json.loads(text) if member == "json" else text.decode("utf-8")
+            letters = text.decode("utf-8")  # the library would read UTF-16, and training does not
+            if member == "json":
+                json.loads(letters)
         except (ValueError, RecursionError):
             what = "valid JSON" if member == "json" else "UTF-8"
             raise Unreadable(f"the {member} beside it is not {what}") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.core import StorageError
 from pipelines.packers._beside import TEXT_BYTES
 from pipelines.packers._contract import Unreadable
 from pipelines.packers._media import IMAGE_BYTES, image_extension, read_media
@@ -89,7 +90,7 @@ def _place(path: str, table: str) -> str:
     if "::" in path or ("://" in path and not _URL.match(path)):
         raise Unreadable("a URL of an unknown sort")
     if "://" in path:
-        if fault := special(path):
+        if fault := _fault(special, path):
             raise Unreadable(fault)
         return path
     if path.startswith("/"):
@@ -98,10 +99,17 @@ def _place(path: str, table: str) -> str:
         raise Unreadable("a path that leaves the table's folder")
     head, slash, _ = table.rpartition("/")
     folder = head + slash or "./"
-    fault = local_fault(folder, folder + path)
-    if fault:
+    if fault := _fault(local_fault, folder, folder + path):
         raise Unreadable(fault)
     return folder + path
+
+
+def _fault(check: Callable[..., str | None], *paths: str) -> str | None:
+    """What a check finds; a cell that it cannot even look at is left out as well."""
+    try:
+        return check(*paths)
+    except (StorageError, ValueError):
+        return "a URL that holds a credential or cannot be used, or no path at all"
 
 
 def _finite(value: Any) -> Any:

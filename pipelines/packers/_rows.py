@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core import DataError, StorageError, UserError
 from pipelines.shards import storage
+from pipelines.shards.storage_faults import temporary
 
 # What is not UTF-8 is let through marked: it is read ahead of the line that has it.
 _MARK, _MARKED = "surrogateescape", re.compile("[\udc80-\udcff]")
@@ -196,12 +197,16 @@ class _Copy:
         self._starts: list[int] = []
         with tempfile.NamedTemporaryFile(prefix="eagleray-", suffix=".arrow") as file:
             first = next(source)
-            with pa.ipc.new_file(file.name, first.schema) as sink:
-                rows = 0
-                for batch in itertools.chain([first], source):
-                    self._starts.append(rows)
-                    rows += batch.num_rows
+            with temporary(file.name):
+                sink = pa.ipc.new_file(file.name, first.schema)
+            rows = 0
+            for batch in itertools.chain([first], source):
+                self._starts.append(rows)
+                rows += batch.num_rows
+                with temporary(file.name):
                     sink.write_batch(batch)
+            with temporary(file.name):
+                sink.close()
             # Mapped, it stays until it is let go, although it has no name any more.
             self._reader = pa.ipc.open_file(pa.memory_map(file.name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import posixpath
 import random
 import time
@@ -177,6 +178,20 @@ def explained(url: str, hint: bool = True) -> Iterator[None]:
         if _client(error) not in _CLIENTS:
             raise
         raise told(url, str(error) or type(error).__name__, _kind(error)) from None
+
+
+@contextmanager
+def temporary(file: str | os.PathLike[str]) -> Iterator[None]:
+    """As ``explained``, of a temporary file: another disk may have the room.
+
+    Raises:
+        StorageError: Its disk is full or refused.
+    """
+    try:
+        with explained(str(file), hint=False):
+            yield
+    except StorageError as error:
+        raise type(error)(f"{error}; TMPDIR names another place for temporary files") from None
 
 
 def _kind(error: Exception) -> type[StorageError]:

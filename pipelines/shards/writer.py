@@ -7,6 +7,7 @@ sample stand in the order of their extensions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tarfile
@@ -15,10 +16,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from pipelines.core import DataError, UserError
 from pipelines.shards import storage
 from pipelines.shards.replacing import left_over, take_over, waiting_folder
+from pipelines.shards.storage_faults import temporary
 from pipelines.shards.tar import BLOCK
 
 _END = bytes(2 * BLOCK)
@@ -138,8 +141,10 @@ def check_place(dest: str, name: str, overwrite: bool) -> list[str]:
         match = _SHARD.fullmatch(file)
         if match and match[1] == name:
             old.append(storage.join(dest, file))
-        elif match and (match[1].startswith(f"{name}-") or name.startswith(f"{match[1]}-")):
-            short = min(name, match[1], key=len)
+        elif file.startswith(f"{name}-") and file.endswith(".tar"):
+            raise UserError(f"{dest}: has {file}; '{name}-*.tar' would mix both, use another name")
+        elif match and name.startswith(f"{match[1]}-"):
+            short = match[1]
             raise UserError(f"{dest}: has {file}; '{short}-*.tar' would mix both, use another name")
     if old and not overwrite:
         raise UserError(
@@ -184,18 +189,25 @@ def _fill(samples: Samples, file: Path, bounds: Bounds) -> Iterator[int]:
             records = [_record(f"{key}.{ext}", members[ext]) for ext in sorted(members)]
             grown = sum(len(part) for record in records for part in record)
             if count and (size + grown > bounds.size or count == bounds.count):
-                stream.write(_END)
-                stream.close()
+                _end(stream, file)
                 yield count
                 stream, size, count = file.open("wb"), len(_END), 0
-            for record in records:
-                stream.writelines(record)
+            with temporary(file):
+                for record in records:
+                    stream.writelines(record)
             size, count = size + grown, count + 1
         if count:
-            stream.write(_END)
-            stream.close()
+            _end(stream, file)
             yield count
     finally:
+        # Where writing failed, what is left to write would fail once more.
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def _end(stream: IO[bytes], file: Path) -> None:
+    with temporary(file):
+        stream.write(_END)
         stream.close()
 
 

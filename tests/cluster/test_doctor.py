@@ -15,6 +15,8 @@ from cluster.doctor import (
     disk,
     examine,
     fit,
+    judges,
+    kept,
     memory,
     room,
     schedule,
@@ -119,6 +121,41 @@ def test_devices(asked: dict[str, object], here: dict[str, object], level: str) 
 def test_memory(device: str, here: dict[str, object], level: str, check: str) -> None:
     (finding,) = memory(profile(device=device), machine(**here))
     assert (finding.level, finding.check) == (level, check)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "here", "warned"), [(1.0, 2, True), (1.0, 3, False), (0.0, 2, False), (1.0, 0, False)]
+)
+def test_evaluation_jobs_find_gpus_beside_those_that_train(
+    gpus: float, here: int, warned: bool
+) -> None:
+    given = profile(workers=2, device="cuda", evaluations={"gpus": gpus})
+    data = {"kind": "synthetic", "samples": 8, "size": 16}
+    judged = small_recipe(evaluations=[{"kind": "proxy", "name": "a", "data": data}])
+    assert len(list(judges(judged, given, machine(gpus=here)))) == warned
+    assert not list(judges(small_recipe(), given, machine(gpus=here)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "samples", "warned"),
+    [
+        ({"workers": 8}, 20_000, True),  # of 64x64x3 bytes each: 236 MiB a worker
+        ({"workers": 4}, 20_000, False),
+        ({"workers": 8, "reader": {"cache": 0}}, 20_000, False),
+        ({"workers": 8, "augment": "readers"}, 20_000, False),
+        ({"workers": 8, "device": "cuda"}, 20_000, False),  # on another machine than this
+        ({"workers": 8}, 50_000, False),  # too many to be kept
+        ({"workers": 8}, 200, False),
+    ],
+)
+def test_samples_that_are_kept_have_room(
+    changes: dict[str, object], samples: int, warned: bool
+) -> None:
+    recipe = small_recipe(data={"source": {"kind": "synthetic"}}, samples=10**6)
+    found = list(kept(recipe, profile(**changes), machine(memory=3 * GIB), Data(samples, 1)))
+    assert [finding.level for finding in found] == ["warning"] * warned
+    once = recipe.model_copy(update={"samples": samples})
+    assert not list(kept(once, profile(**changes), machine(memory=3 * GIB), Data(samples, 1)))
 
 
 @pytest.mark.parametrize(

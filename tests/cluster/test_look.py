@@ -40,6 +40,15 @@ def test_data_of_evaluations_that_are_not_there_are_named(tmp_path: Path) -> Non
     assert list(evaluations(small_recipe(), [])) == []
 
 
+@pytest.mark.parametrize("name", ["none.tar", "none-{0..1}.tar"])
+def test_names_without_a_star_are_looked_for_as_well(tmp_path: Path, name: str) -> None:
+    recipe = small_recipe(
+        evaluations=[{"kind": "proxy", "name": "a", "data": f"{tmp_path}/{name}"}]
+    )
+    (fault,) = look_at_evaluations(recipe)
+    assert "does not exist" in fault
+
+
 def test_data_that_are_learned_from_as_well_are_a_fault(tmp_path: Path) -> None:
     for name in ("a-0.tar", "a-1.tar", "b-0.tar"):
         (tmp_path / name).write_bytes(b"")

@@ -34,7 +34,10 @@ def upload(tars: str, bucket: str) -> str:
 @contextmanager
 def training(recipe: Path, out: str, endpoint: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Train, with data and run in the bucket, on a cluster of its own; ended with the body."""
-    line = [sys.executable, "-m", "cluster", "train", str(recipe), "--out", out, "--workers", "1"]
+    profile = recipe.with_name("profile.yaml")
+    profile.write_text("workers: 1\nreader: {cache: 0}\n")  # every epoch is read
+    words = ["train", str(recipe), "--out", out, "--profile", str(profile)]
+    line = [sys.executable, "-m", "cluster", *words]
     with log.open("w") as sink:
         process = subprocess.Popen(
             line, stdout=sink, stderr=sink, env={**os.environ, "AWS_ENDPOINT_URL": endpoint}

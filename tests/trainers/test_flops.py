@@ -10,8 +10,9 @@ from pipelines.core.batch import Batch
 from tests.trainers.conftest import AROUND, SMALL_TOWERS, random_batch
 from trainers import flops
 from trainers.core.collective import world
+from trainers.core.engine import EngineConfig
 from trainers.core.objective import LossOutput, Objective
-from trainers.flops import Effort, flops_per_sample, peak, utilisation
+from trainers.flops import Effort, computed_per_sample, flops_per_sample, peak, utilisation
 from trainers.objectives import OBJECTIVES
 
 
@@ -75,6 +76,27 @@ def test_attention_is_counted_whichever_kernel_computes_it() -> None:
     products = 2 * 2 * tokens * tokens * width
     counted = flops_per_sample(Tower(Attention(width)), batch_of(torch.rand(3, tokens, width)))
     assert counted == 2 * projection + 3 * products
+
+
+@pytest.mark.parametrize(
+    ("engine", "again"),
+    [
+        ({}, 0.0),
+        ({"checkpoint_activations": True}, 2 / 3),  # a block's last layer is not needed again
+        ({"accumulate": 4}, 0.75),
+        ({"checkpoint_activations": True, "accumulate": 4}, 0.75 + 2 / 3),
+    ],
+)
+def test_what_is_computed_again_to_spare_memory_is_counted(
+    engine: dict[str, object], again: float
+) -> None:
+    tower = {"kind": "vit", "width": 64, "layers": 6, "heads": 2, "patch": 8}
+    objective = OBJECTIVES.build(OBJECTIVES.parse({"kind": "simclr", "image": tower}), AROUND)
+    batch = random_batch(objective, 4, AROUND.size)
+    found = computed_per_sample(objective, batch, EngineConfig.model_validate(engine))
+    once = flops_per_sample(objective, batch)
+    # A pass forward is a third of both, nearly all of it in blocks.
+    assert found / once == pytest.approx(1 + again / 3, rel=0.02)
 
 
 def test_nothing_is_left_behind() -> None:

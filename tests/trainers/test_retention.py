@@ -88,7 +88,7 @@ def run(tmp_path: Path) -> str:
     return url
 
 
-def answer(run: str, samples: int, score: float) -> None:
+def answer(run: str, samples: int, score: float, digest: str | None = None) -> None:
     import hashlib
 
     manifest = Path(run) / "checkpoints" / f"{samples:012d}" / "manifest.json"
@@ -98,7 +98,7 @@ def answer(run: str, samples: int, score: float) -> None:
         dataset="a",
         samples=samples,
         checkpoint="c",
-        digest=hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        digest=digest or hashlib.sha256(manifest.read_bytes()).hexdigest(),
         status="ok",
         seconds=0.0,
         outcome=outcome,
@@ -124,5 +124,13 @@ def test_scores_of_other_evaluations_keep_nothing(run: str) -> None:
 def test_the_best_is_kept(run: str) -> None:
     for samples, score in ((64, 0.9), (128, 0.2), (192, 0.3)):
         answer(run, samples, score)
+    assert prune(run, Retention(last=1, best="knn/a")) == [128]
+    assert committed(run) == [64, 192]
+
+
+def test_a_score_of_a_commit_that_was_made_again_keeps_nothing(run: str) -> None:
+    answer(run, 64, 0.8)
+    answer(run, 128, 0.2)
+    answer(run, 192, 0.9, digest="old")
     assert prune(run, Retention(last=1, best="knn/a")) == [128]
     assert committed(run) == [64, 192]

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import pack
-from pipelines.core import ConfigError, DataError, UserError
+from pipelines.core import ConfigError, DataError, StorageError, UserError
 from pipelines.shards import storage
 from pipelines.sources.webdataset import WebDataset
 from trainers.recipe import load_recipe
@@ -94,6 +95,35 @@ def test_what_they_are_told_to_set_sets_the_source_of_any_recipe(
     assert option == "--set"
     source = load_recipe(name, [assignment]).data.source
     assert source == WebDataset.Config(url=f"{tmp_path}/it's/train-*.tar")
+
+
+def test_a_packing_that_a_scheduler_ends_leaves_no_shards(tmp_path: Path) -> None:
+    for number in range(400):
+        storage.write_atomic(f"{tmp_path}/photos/{number}.png", picture(number))
+    out = tmp_path / "out"
+    words = ["pack", f"{tmp_path}/photos", str(out), "--max-count", "1"]
+    line = [sys.executable, "-m", "cluster", *words]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as packing:
+        while packing.poll() is None and not list(out.glob("*.tar")):
+            time.sleep(0.001)
+        packing.terminate()
+        _, told = packing.communicate(timeout=60)
+    assert packing.returncode == 130, told
+    assert not list(out.glob("*.tar"))
+
+
+def test_shards_without_an_index_are_told_of(
+    tmp_path: Path, photos: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(pattern: str) -> None:
+        raise StorageError(f"{pattern}: gone")
+
+    monkeypatch.setattr("pipelines.shards.index.open_index", fails)
+    with pytest.raises(StorageError):
+        pack.command(photos, f"{tmp_path}/out", name="train")
+    out, told = capsys.readouterr()
+    assert "skipped 1: no image" in out
+    assert f"eagleray index '{tmp_path}/out/train-*.tar' finishes their index" in told
 
 
 def storage_size(folder: Path) -> int:

@@ -73,6 +73,16 @@ def test_the_share_of_repeats_holds_when_only_some_are_followed(monkeypatch) -> 
     assert repeats.share() == 0.75
 
 
+def test_many_empty_values_are_no_more_than_they_are(monkeypatch) -> None:
+    monkeypatch.setattr(columns, "LIMIT", 1000)
+    repeats = Repeats()
+    for number in range(40_000):
+        repeats.add(str(number))
+        if number % 10 == 0:
+            repeats.add("")
+    assert repeats.share() == pytest.approx(3_999 / 44_000, rel=0.1)
+
+
 def test_a_histogram_has_the_bins_between_what_it_holds() -> None:
     histogram = Histogram((10, 20, 30))
     for value in [10, 19, 45]:

@@ -90,6 +90,7 @@ def test_what_is_no_image_has_a_reason(tmp_path, put, outcome, picture):
     [
         ("a.json", b"{", "the json beside it is not valid JSON"),
         ("a.json", b"[" * 100_000, "the json beside it is not valid JSON"),
+        ("a.json", '{"x": 1}'.encode("utf-16"), "the json beside it is not valid JSON"),
         ("a.txt", b"\xff\xfe", "the txt beside it is not UTF-8"),
         ("a.txt", b"x" * (1 << 20) + b"x", "larger than 1 MiB"),
     ],

@@ -16,6 +16,8 @@ from pipelines.core import ConfigError, UserError, validate
 from pipelines.packers import PACKERS, open_tree
 from pipelines.packers.table import Table
 
+UNUSABLE = "a URL that holds a credential or cannot be used, or no path at all"
+
 
 def parquet(rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> bytes:
     sink = io.BytesIO()
@@ -133,6 +135,9 @@ def test_a_pattern_of_tables_is_numbered_through(tmp_path, put, outcome, picture
         ("linked/secret.png", "a link that leaves the folder"),
         ("pipe", "no regular file"),
         ("missing.png", "cannot be read (does not exist)"),
+        ("https://x.invalid/a.png?token=abcdefgh", UNUSABLE),
+        ("https://x.invalid/a.png?X-Amz-Signature=abcdefgh", UNUSABLE),
+        ("a\0b.png", UNUSABLE),
         ("", "no image in its row"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
 import tracemalloc
@@ -205,6 +206,27 @@ def test_nothing_to_write_replaces_nothing(tmp_path):
     with pytest.raises(OSError, match="at once"):
         write_shards(iter_fails(), str(tmp_path), "t", overwrite=True)
     assert len(shards(str(tmp_path), "t")) == 1
+
+
+@pytest.mark.parametrize("other", ["train-0000.tar", "train-old.tar"])
+def test_files_that_the_new_shards_pattern_would_take_in_are_refused(tmp_path, other):
+    (tmp_path / other).touch()
+    with pytest.raises(UserError, match=f"has {other}; 'train-\\*\\.tar' would mix both"):
+        write_shards(SMALL, str(tmp_path), "train", overwrite=True)
+
+
+def test_a_full_disk_of_temporary_files_is_named(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def writelines(self, lines):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(StorageError, match=r"shard\.tar: the disk is full.*TMPDIR names another"):
+        write_shards(SMALL, str(tmp_path), "t")
+    assert storage.names(str(tmp_path)) == []
 
 
 def iter_fails() -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -65,6 +65,19 @@ def test_metrics_are_by_samples_and_the_recipe_is_the_parameters(run: Path) -> N
     assert told.data.tags["eagleray.run"] == str(run)
 
 
+def test_a_value_of_the_recipe_that_was_changed_stops_no_metrics(run: Path) -> None:
+    first = tracker(run)
+    first.log({"loss": 2.0}, samples=16)
+    first.close()
+    (run / "recipe.yaml").write_text(small_recipe(log_every=7).to_yaml())
+    again = tracker(run, samples=16)
+    again.log({"loss": 1.0}, samples=24)
+    again.close()
+    assert history(run, "loss") == [(16, 2.0), (24, 1.0)]
+    assert found(run).data.params["log_every"] == "1"
+    assert found(run).data.tags["eagleray.now.log_every"] == "7"
+
+
 def test_what_a_user_adds_lies_beside_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = run / "worker"
     elsewhere.mkdir()

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.cache import Firsts, SampleCache, cached_bytes, cut_firsts, read_once
+from pipelines.cache import SampleCache
 from pipelines.core.source import RawSample
-from pipelines.order import MixedOrder, Shuffle, ShuffledOrder
+from pipelines.firsts import cut_firsts
 from pipelines.pieces import Pieces
+from pipelines.read_once import cached_bytes, read_once
 from pipelines.reader import DataConfig, Reader, Share
 from pipelines.reader_config import ReaderConfig
 from pipelines.sources.synthetic import Synthetic
@@ -38,6 +44,25 @@ def reader_of(samples: int = 20, bad: tuple[int, ...] = (), **data: object) -> R
     source = Damaged(Synthetic.Config(samples=samples, size=16))
     source.bad = bad
     return Reader(source, DataConfig.model_validate(given), seed=5)
+
+
+class Noted(Damaged):
+    """Which notes in a folder what is read, and by which processes."""
+
+    folder: Path
+
+    def read(self, samples: np.ndarray) -> Iterator[RawSample]:
+        for sample in samples.tolist():
+            with (self.folder / str(sample)).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+        yield from super().read(samples)
+
+
+def noted_reader(folder: Path, bad: tuple[int, ...] = ()) -> Reader:
+    reader = reader_of()
+    reader.source = Noted(Synthetic.Config(samples=20, size=16))
+    reader.source.folder, reader.source.bad = folder, bad
+    return reader
 
 
 def kept(reader: Reader, share: Share, rows: int = 6, limit: int = PLENTY) -> list[pa.Table]:
@@ -81,42 +106,6 @@ def test_what_is_kept_is_what_would_be_read(
     assert same(kept(reader, share, rows, limit), list(reader.batches(share)))
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=3),
-    local=st.integers(1, 16),
-    workers=st.integers(1, 4),
-    rows=st.integers(1, 40),
-    batches=st.integers(1, 60),
-)
-def test_each_sample_is_read_once_where_it_stands_first(sizes, local, workers, rows, batches):
-    order = MixedOrder(sizes, [1] * len(sizes), 3, Shuffle(chunk=2, window=4))
-    share = Share(local * workers, workers - 1, workers, 2, 2 + batches)
-    parts = list(cut_firsts(share, order, rows))
-    read = [int(s) for part in parts for _, samples in part.places(order) for s in samples]
-    all_ = [order.at(*share.positions(batch))[1] for batch in range(share.start, share.stop)]
-    assert read == list(dict.fromkeys(np.concatenate(all_).tolist()))
-    assert sum(part.count for part in parts) == len(read)
-    assert all(part.count > 0 for part in parts)
-    assert all(len(samples) <= local for part in parts for _, samples in part.places(order))
-
-
-def test_parts_with_little_to_read_are_joined():
-    order = ShuffledOrder(64, 0, Shuffle(chunk=1, window=8))
-    parts = list(cut_firsts(Share(8, 0, 4, 0, 400), order, 8))
-    assert len(parts) < 64 / 4 + 2
-    assert all(part.count >= 4 for part in parts[:-1])
-
-
-def test_a_sample_that_comes_twice_at_once_comes_first_once():
-    firsts = Firsts(4)
-    assert firsts.take(np.array([2, 0, 2])).tolist() == [True, True, False]
-    assert firsts.take(np.array([0, 1])).tolist() == [False, True]
-    assert not firsts.complete
-    firsts.take(np.array([3]))
-    assert firsts.complete
-
-
 def test_nothing_is_asked_for_twice_and_who_reads_ends_with_the_last_sample():
     reader, asked, ended = reader_of(), [], []
     share = Share(8, 0, 1, 0, 30)
@@ -158,12 +147,23 @@ def test_lists_of_texts_are_kept_as_lists(fields):
 
 def test_memory_is_counted():
     reader, share = reader_of(), Share(8, 0, 1, 0, 30)
-    guessed = cached_bytes(reader, share, PLENTY)
     cache = SampleCache(20)
     for table in reader.batches(Share(20, 0, 1, 0, 1)):
         cache.put(table["sample"].to_numpy(), table)
-    assert guessed == pytest.approx(cache.nbytes, rel=0.1)
-    assert guessed > 20 * 8 * 8 * 3
+    assert cached_bytes(reader, share, PLENTY) == pytest.approx(cache.projected, rel=0.1)
+    assert cache.projected > 20 * 8 * 8 * 3
+
+
+def test_lists_and_letters_beyond_ascii_take_what_they_take():
+    cache = SampleCache(40)
+    texts = ["a long description of what is there " * 9 + "\N{BIRD}"] * 40
+    tags = [[f"{row} {number}" for number in range(20)] for row in range(40)]
+    columns = {"fault": [""] * 40, "key": list(map(str, range(40))), "t": texts, "tags": tags}
+    cache.put(np.arange(40), pa.table(columns))
+    kept = cache.table(np.zeros(40), np.arange(40)).to_pydict()
+    strings = [*kept["key"], *kept["t"], *itertools.chain(*kept["tags"])]
+    least = sum(map(sys.getsizeof, [*strings, *kept["tags"]]))
+    assert least <= cache.projected <= 1.1 * least
 
 
 @pytest.mark.parametrize(
@@ -194,21 +194,28 @@ def test_long_texts_are_looked_at_before_they_are_kept():
 def test_a_stream_through_ray_keeps_what_it_has_read(rank, tmp_path):
     import ray
 
-    class Noted(Damaged):
-        def read(self, samples: np.ndarray) -> Iterator[RawSample]:
-            for sample in samples.tolist():
-                with (tmp_path / str(sample)).open("a") as file:
-                    file.write("x")
-            yield from super().read(samples)
-
-    reader = reader_of(decode={"size": 8})
-    noted = reader_of(decode={"size": 8})
-    noted.source = Noted(Synthetic.Config(samples=20, size=16))
+    reader, noted = reader_of(), noted_reader(tmp_path)
     share = Share(8, rank, 2, 1, 40)
     found = list(stream(ray.put(noted), share, ReaderConfig()))
     assert same(found, list(reader.batches(share)))
-    reads = {int(path.name): len(path.read_text()) for path in tmp_path.iterdir()}
-    assert reads == dict.fromkeys(range(20), 1)
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == list(range(20))
+    assert all(len(path.read_text().split()) == 1 for path in tmp_path.iterdir())
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_training_process_reads_nothing_itself(tmp_path):
+    import ray
+
+    reader, noted = reader_of(bad=(3, 11)), noted_reader(tmp_path, bad=(3, 11))
+    share = Share(8, 0, 1, 0, 40)
+    found = list(stream(ray.put(noted), share, ReaderConfig()))
+    assert same(found, list(reader.batches(share)))
+    faults = [fault for table in found for fault in table["fault"].to_pylist() if fault]
+    assert len(faults) == 2 * 16
+    assert str(os.getpid()) not in {
+        pid for path in tmp_path.iterdir() for pid in path.read_text().split()
+    }
 
 
 @pytest.mark.ray
@@ -218,7 +225,15 @@ def test_texts_that_grow_beyond_what_may_be_kept_are_streamed(monkeypatch):
 
     import pipelines.stream as module
 
+    cuts, read = [], module._read_blocks
+
+    def noted(*given: Any) -> Iterator[pa.Table]:
+        cuts.append(given[-1].__name__)
+        return read(*given)
+
+    monkeypatch.setattr(module, "_read_blocks", noted)
     reader, share = reader_of(), Share(8, 0, 1, 0, 12)
-    monkeypatch.setattr(module, "cached_bytes", lambda *_: 1)
-    found = list(stream(ray.put(reader), share, ReaderConfig(cache=2000)))
+    least = 20 * (8 * 8 * 3 + 64)
+    found = list(stream(ray.put(reader), share, ReaderConfig(cache=least)))
     assert same(found, list(reader.batches(share)))
+    assert cuts == ["cut_firsts", "cut"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,29 @@ def test_a_driver_waits_out_an_outage_once_the_data_has_been_read(
         )
     assert patience == {"prepare": 0.0, "train": 77.0}
     assert storage_faults._here.get() == 0.0
+
+
+def test_time_before_a_run_was_stopped_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    session = Session("", mine=False)
+    monkeypatch.setattr(cluster.run, "connect", lambda *_, **__: nullcontext(session))
+    monkeypatch.setattr(cluster.run, "prepare", lambda *_: Nothing())
+    monkeypatch.setattr(Facts, "prepared", lambda *_: None)
+    monkeypatch.setattr(cluster.run, "train_to_the_end", train)
+    recipe, run = load_recipe("clip-emoji", ["evaluations=[]"]), tmp_path / "run"
+    for parts in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            cluster.run.train_run(
+                recipe, load_profile("laptop"), str(run), command="", watch=_unwatched, say=print
+            )
+        seconds = json.loads((run / "run.json").read_text())["seconds"]
+        assert seconds["total"] > 0
+        first = seconds if parts == 1 else first
+    assert seconds["total"] > first["total"]
 
 
 def judged_recipe(**changes: object) -> Recipe:

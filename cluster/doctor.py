@@ -187,18 +187,26 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
 
 
+_TEXT = 2048  # bytes of a sample's texts, of which nothing is known
+
+
 def kept(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> Iterator[Finding]:
     """Whether the machine has room for the samples that its workers keep."""
     if profile.augment == "readers" or _elsewhere(profile, machine):
         return
     decoder, limit = Decoder(recipe.data.decode), profile.reader.cache
-    all_ = profile.workers * least_bytes(decoder, data.samples, recipe.samples, limit)
-    if all_ > machine.memory // 2:
+    each = least_bytes(decoder, data.samples, recipe.samples, profile.workers, limit)
+    if each and (recipe.data.decode.text or recipe.data.decode.document):
+        each = min(limit, each + data.samples * _TEXT)
+    all_, store = profile.workers * each, object_store(profile)
+    # Where they are few it is the store's fault alone, which is told already.
+    if all_ > machine.memory // 16 and all_ + store > machine.memory // 2:
         yield Finding(
             "warning",
             "memory",
-            f"samples that {profile.workers} workers keep take {_gib(all_)} of "
-            f"{_gib(machine.memory)} available memory; lower reader.cache, 0 keeps none",
+            f"samples that {profile.workers} workers keep take about {_gib(all_)}, and the "
+            f"readers' store {_gib(store)}, of {_gib(machine.memory)} available memory; lower "
+            "reader.cache, 0 keeps none",
         )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from cluster.profile import Profile
 from pipelines.core import ConfigError
+from pipelines.read_once import read_share
 from trainers.core.engine import (
     SWAP_BUFFERS,
     SWAPPED,
@@ -255,9 +256,9 @@ def memory(
         found["activations"] = round(local * measured.sample_bytes)
         found["process"] = measured.process
         found["waiting"] = waiting(recipe, profile, measured.row_bytes)
-        found["cache"] = round(measured.cached * met(recipe, profile, measured))
+        found["cache"] = measured.cached
     else:
-        found["host"] += round(measured.cached * met(recipe, profile, measured))
+        found["host"] += measured.cached
         found["process"] = CONTEXT
         low = 0 if engine.precision == "fp32" else 2  # autocast keeps what it has cast
         part = -(-local // engine.accumulate)
@@ -285,22 +286,11 @@ def waiting(recipe: Recipe, profile: Profile, row_bytes: int) -> int:
     return min(profile.reader.memory, recipe.steps * local * row_bytes)
 
 
-def met(recipe: Recipe, profile: Profile, measured: Measured) -> float:
-    """Share of the data set that a worker has seen at the end, on average."""
-    epochs = _epochs(recipe, measured)
-    return 1 - (1 - 1 / profile.workers) ** epochs if epochs > 1 else epochs / profile.workers
-
-
-def read_share(recipe: Recipe, profile: Profile, measured: Measured) -> float:
+def _read_of(recipe: Recipe, profile: Profile, measured: Measured) -> float:
     """Share of all samples that are read, where others come from a worker's memory."""
     if not measured.cached:
         return 1.0
-    found = profile.workers * met(recipe, profile, measured) / _epochs(recipe, measured)
-    return min(1.0, found)
-
-
-def _epochs(recipe: Recipe, measured: Measured) -> float:
-    return recipe.steps * recipe.global_batch / max(1, measured.epoch)
+    return read_share(profile.workers, recipe.steps * recipe.global_batch / measured.epoch)
 
 
 def by_stage(
@@ -322,7 +312,7 @@ def speed(recipe: Recipe, profile: Profile, measured: Measured, assumptions: Ass
     what it takes to train, one after the other. Beside a GPU they do not, and the slower one
     counts; then readers have the cores of one machine like this. What workers keep is read once.
     """
-    read = read_share(recipe, profile, measured)
+    read = _read_of(recipe, profile, measured)
     decode = measured.decode_seconds / measured.cores
     if profile.device == "cpu":
         local = recipe.global_batch // profile.workers
@@ -333,7 +323,8 @@ def speed(recipe: Recipe, profile: Profile, measured: Measured, assumptions: Ass
         bound = "compute" if step > read * decode else "reading"
         return Speed(rate, 1 / step, 1 / decode, bound, "steps measured on this machine")
     compute = profile.workers * assumptions.peak * assumptions.utilisation / measured.flops
-    bound = "compute" if compute * read < 1 / decode else "reading"
+    reads_longer = compute * decode > 1 and read * decode > (1 - read) / compute
+    bound = "reading" if reads_longer else "compute"
     basis = (
         f"{measured.flops / 1e9:.2f} GFLOP a sample, and an assumed "
         f"{100 * assumptions.utilisation:.0f} % of {assumptions.peak / 1e12:.0f} TFLOP/s a device"

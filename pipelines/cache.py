@@ -61,7 +61,7 @@ class SampleCache:
                 continue
             rows = _rows(table[name])
             if name not in self._columns:
-                # Pages that nothing is written to take no memory.
+                # Not resident before rows are written; where pages are large, few rows fill all.
                 self._columns[name] = np.empty((self._size, *rows.shape[1:]), rows.dtype)
             self._columns[name][samples[good]] = rows[good]
         self._held[samples[good]] = True

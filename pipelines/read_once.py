@@ -22,6 +22,7 @@ from pipelines.firsts import Firsts, Mask
 from pipelines.reader import Reader, Rows, Share
 
 _KEY = 64  # bytes of a sample's key, at least
+_PAYS = 0.9  # of what is seen: where more is read all the same, nothing is kept
 _FEW = 64  # samples of which it is told how long texts are
 
 
@@ -33,26 +34,39 @@ class Taking(Protocol):
         ...
 
 
-def least_bytes(decoder: Decoder, samples: int, seen: int, limit: int) -> int:
-    """Bytes that keeping all samples would take, were texts empty; 0 where none are kept.
+def read_share(workers: int, epochs: float) -> float:
+    """Share of the samples that workers see which is read, where each keeps what it has read.
 
-    Not where it takes more than ``limit``, none comes twice, or each epoch decodes samples
-    differently, as other pieces of films.
+    Every worker meets other samples in each epoch, so that several read most of them again.
+    """
+    if epochs <= 1:
+        return 1.0
+    return min(1.0, workers * (1 - (1 - 1 / workers) ** epochs) / epochs)
+
+
+def least_bytes(decoder: Decoder, samples: int, seen: int, workers: int, limit: int) -> int:
+    """Bytes that a worker's keeping takes in the end, were texts empty; 0 where none are kept.
+
+    Not where it takes more than ``limit``, hardly less is read for it, or each epoch decodes
+    samples differently, as other pieces of films.
 
     Args:
         decoder: Of what samples are made.
         samples: Of the data set.
         seen: Samples that all workers are to see, as often as they come.
+        workers: How many share them.
         limit: Bytes that a worker may keep.
     """
     least = samples * (decoder.row_bytes + _KEY)
-    return least if seen > samples and decoder.steady and least <= limit else 0
+    pays = read_share(workers, seen / max(1, samples)) <= _PAYS
+    return least if pays and decoder.steady and least <= limit else 0
 
 
 def may_keep(reader: Reader, share: Share, limit: int) -> bool:
     """Whether a worker may keep what it reads; its texts are not looked at yet."""
     seen = (share.stop - share.start) * share.global_batch
-    return least_bytes(reader.decoder, reader.order.size, seen, limit) > 0
+    found = least_bytes(reader.decoder, reader.order.size, seen, share.world_size, limit)
+    return found > 0
 
 
 def cached_bytes(reader: Reader, share: Share, limit: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import itertools
 import os
 import threading
 import time
@@ -42,6 +41,7 @@ NICENESS = "RAY_worker_niceness"
 _PASSES = 0.8
 _SETTLED = 2.0  # seconds; Ray Data's threads look every half of one whether they are wanted
 _SEGMENT = 512  # read tasks of one graph: planning them all at once would cost memory
+_EMPTY = 32  # stretches without anything to read, looked through before a graph is started
 
 
 class _ShareSource(Datasource):  # type: ignore[misc]
@@ -154,13 +154,27 @@ def _read_blocks(
     size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
     kept = None if change is None else ray.put(change)
     parts = cutting(share, loaded.order, config.rows(share, size))
-    segments = iter(lambda: list(itertools.islice(parts, _SEGMENT)), [])
-    filled = ([part for part in segment if part.count] for segment in segments)
     together = config.together(share.local, size, loaded.quick and change is None)
     block = int(_PASSES * together * share.local * size)
-    for segment in filter(None, filled):
+    for segment in _segments(parts):
         source = _ShareSource(reader, segment, config, together, kept)
         yield from _blocks(source, segment, config, block)
+
+
+def _segments(parts: Iterator[Rows]) -> Iterator[list[Rows]]:
+    """Parts of one graph each: so many, or fewer where many have nothing to be read."""
+    held: list[Rows] = []
+    empty = 0
+    for part in parts:
+        if part.count:
+            held.append(part)
+        else:
+            empty += 1
+        if held and (len(held) == _SEGMENT or empty >= _EMPTY):
+            yield held
+            held, empty = [], 0
+    if held:
+        yield held
 
 
 def _row_bytes(reader: Reader, share: Share, change: Change) -> float:

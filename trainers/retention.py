@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from pipelines.core import Config
+from pipelines.core import Config, StorageError
 from trainers.checkpoint import commit_at, committed, discard
 from trainers.requests import filed, unanswered
 
@@ -71,5 +71,13 @@ def _scores(run: str, commits: Sequence[int], best: str | None) -> dict[int, flo
         if result.outcome is not None
         and f"{result.evaluation}/{result.dataset}" == best
         # Not of a commit that was removed and made again since.
-        and result.digest == commit_at(run, samples).digest
+        and result.digest == _digest(run, samples)
     }
+
+
+def _digest(run: str, samples: int) -> str:
+    """Of a commit; empty where it is damaged, whose score keeps nothing."""
+    try:
+        return commit_at(run, samples).digest
+    except StorageError:
+        return ""

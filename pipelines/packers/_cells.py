@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pipelines.packers._beside import TEXT_BYTES
 from pipelines.packers._contract import Unreadable
 from pipelines.packers._media import IMAGE_BYTES, image_extension, read_media
 from pipelines.packers._tree import local_fault, special
+from pipelines.shards.storage import refuse_secrets
 
 _URL = re.compile(r"(https?|s3|gs|gcs|az|abfss?|hf|file|memory)://")
 
@@ -89,8 +90,15 @@ def bounded(member: str, text: str) -> bytes:
 def _place(path: str, table: str) -> str:
     if "::" in path or ("://" in path and not _URL.match(path)):
         raise Unreadable("a URL of an unknown sort")
+    if "\0" in path:
+        raise Unreadable("no path at all")
     if "://" in path:
-        if fault := _fault(special, path):
+        # One cell's; a whole table's, such as a package that is missing, ends the packing.
+        try:
+            refuse_secrets(path)
+        except StorageError:
+            raise Unreadable("a URL that holds a credential") from None
+        if fault := special(path):
             raise Unreadable(fault)
         return path
     if path.startswith("/"):
@@ -99,17 +107,9 @@ def _place(path: str, table: str) -> str:
         raise Unreadable("a path that leaves the table's folder")
     head, slash, _ = table.rpartition("/")
     folder = head + slash or "./"
-    if fault := _fault(local_fault, folder, folder + path):
+    if fault := local_fault(folder, folder + path):
         raise Unreadable(fault)
     return folder + path
-
-
-def _fault(check: Callable[..., str | None], *paths: str) -> str | None:
-    """What a check finds; a cell that it cannot even look at is left out as well."""
-    try:
-        return check(*paths)
-    except (StorageError, ValueError):
-        return "a URL that holds a credential or cannot be used, or no path at all"
 
 
 def _finite(value: Any) -> Any:

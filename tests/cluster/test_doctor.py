@@ -140,7 +140,8 @@ def test_evaluation_jobs_find_gpus_beside_those_that_train(
     ("changes", "samples", "warned"),
     [
         ({"workers": 8}, 20_000, True),  # of 64x64x3 bytes each: 236 MiB a worker
-        ({"workers": 4}, 20_000, False),
+        ({"workers": 2}, 20_000, False),
+        ({"workers": 4}, 20_000, True),  # with the readers' store
         ({"workers": 8, "reader": {"cache": 0}}, 20_000, False),
         ({"workers": 8, "augment": "readers"}, 20_000, False),
         ({"workers": 8, "device": "cuda"}, 20_000, False),  # on another machine than this

@@ -226,24 +226,25 @@ def test_memory_on_a_cpu_is_all_of_a_workers_process() -> None:
     assert found["total"] == sum(n for name, n in found.items() if name != "total")
 
 
-@pytest.mark.parametrize(("workers", "met"), [(1, 1.0), (2, 1 - 0.5**3)])
-def test_what_a_worker_keeps_is_in_its_memory_and_read_once(workers: int, met: float) -> None:
+@pytest.mark.parametrize(("workers", "reads"), [(1, 1 / 3), (2, 2 * (1 - 0.5**3) / 3)])
+def test_what_a_worker_keeps_is_in_its_memory_and_read_once(workers: int, reads: float) -> None:
     recipe, profile = small_recipe(samples=192, global_batch=32), Profile(workers=workers)
     usual, keeps = measured(epoch=64), measured(epoch=64, cached=40 * MILLION)
     more = memory(recipe, profile, keeps)
-    assert more["cache"] == pytest.approx(met * 40 * MILLION)
+    assert more["cache"] == 40 * MILLION
     assert more["total"] - memory(recipe, profile, usual)["total"] == more["cache"]
     told = speed(recipe, profile, keeps, A100)
-    reads = workers * met / 3  # of three epochs
     assert told.samples_per_second == pytest.approx(1 / (1 / told.compute + reads * 0.0005))
     assert speed(recipe, profile, usual, A100).samples_per_second < told.samples_per_second
     gpu = profile.model_copy(update={"device": "cuda"})
     assert memory(recipe, gpu, keeps)["total"] == memory(recipe, gpu, usual)["total"]
-    assert memory(recipe, gpu, keeps)["host"] == pytest.approx(met * 40 * MILLION)
+    assert memory(recipe, gpu, keeps)["host"] == 40 * MILLION
     starved = speed(recipe, gpu, keeps, A100)
     assert 1 / starved.samples_per_second == pytest.approx(
         reads * 0.0005 + (1 - reads) / starved.compute
     )
+    assert starved.bound == "reading"
+    assert speed(recipe, gpu, replace(keeps, flops=1e12), A100).bound == "compute"
 
 
 def test_memory_on_a_gpu_leaves_out_what_is_on_its_host() -> None:

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from pipelines.cache import SampleCache
 from pipelines.core.source import RawSample
 from pipelines.firsts import cut_firsts
+from pipelines.order import MixedOrder, Shuffle
 from pipelines.pieces import Pieces
-from pipelines.read_once import cached_bytes, read_once
+from pipelines.read_once import cached_bytes, read_once, read_share
 from pipelines.reader import DataConfig, Reader, Share
 from pipelines.reader_config import ReaderConfig
 from pipelines.sources.synthetic import Synthetic
-from pipelines.stream import stream, stream_here
+from pipelines.stream import _segments, stream, stream_here
 
 PLENTY = 1 << 30
 DECODE = {"size": 8, "text": {"caption": "txt"}}
@@ -178,6 +179,29 @@ def test_lists_and_letters_beyond_ascii_take_what_they_take():
 )
 def test_what_has_no_room_or_changes_or_comes_once_is_not_kept(batches, limit, decode):
     assert cached_bytes(reader_of(decode=decode), Share(8, 0, 1, 0, batches), limit) == 0
+
+
+@pytest.mark.parametrize(("workers", "kept"), [(1, True), (2, True), (16, False)])
+def test_nothing_is_kept_where_most_is_read_again_all_the_same(workers, kept):
+    share = Share(16, 0, workers, 0, 3)  # 48 samples of 20
+    assert (cached_bytes(reader_of(), share, PLENTY) > 0) is kept
+
+
+@given(workers=st.integers(1, 64), epochs=st.floats(0.1, 1000))
+def test_what_is_read_is_a_share(workers, epochs):
+    found = read_share(workers, epochs)
+    assert min(1.0, 1 / epochs) <= found + 1e-9 <= 1 + 2e-9
+    assert found >= read_share(workers, epochs + 1) - 1e-9
+
+
+def test_a_graph_is_started_before_the_whole_run_was_looked_through():
+    order = MixedOrder([64, 64], [7, 1], 0, Shuffle())
+    looked, at = [], order.at
+    order.at = lambda start, stop: looked.append(1) or at(start, stop)
+    parts = cut_firsts(Share(32, 1, 8, 0, 10_000_000), order, 128)
+    segment = next(_segments(parts))
+    assert sum(part.count for part in segment) == 64
+    assert len(looked) < 12_000
 
 
 def test_long_texts_are_looked_at_before_they_are_kept():

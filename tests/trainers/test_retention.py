@@ -134,3 +134,10 @@ def test_a_score_of_a_commit_that_was_made_again_keeps_nothing(run: str) -> None
     answer(run, 192, 0.9, digest="old")
     assert prune(run, Retention(last=1, best="knn/a")) == [128]
     assert committed(run) == [64, 192]
+
+
+def test_a_damaged_commit_keeps_nothing_and_stops_nothing(run: str) -> None:
+    for samples, score in ((64, 0.9), (128, 0.2), (192, 0.3)):
+        answer(run, samples, score)
+    (Path(run) / "checkpoints" / f"{64:012d}" / "manifest.json").write_text("{")
+    assert prune(run, Retention(last=1, best="knn/a")) == [64, 128]

@@ -161,11 +161,13 @@ class Mlflow:
     def _describe(self, client: MlflowClient) -> None:
         from mlflow.entities import Param
 
-        known = client.get_run(self._id).data.params
-        given = dict(_flat("", self._recipe))
+        data = client.get_run(self._id).data
+        known, given = data.params, dict(_flat("", self._recipe))
         # A parameter cannot be changed, and some values of a recipe may.
-        for name in (name for name, value in given.items() if known.get(name, value) != value):
-            client.set_tag(self._id, f"eagleray.now.{name}", given[name])
+        for name, value in given.items():
+            tag = f"eagleray.now.{name}"
+            if data.tags.get(tag, known.get(name, value)) != value:
+                client.set_tag(self._id, tag, value)
         parameters = [Param(name, value) for name, value in given.items() if name not in known]
         client.set_tag(self._id, "eagleray.run", storage.redact(self._run))
         for start in range(0, len(parameters), _PARAMETERS):

@@ -76,6 +76,11 @@ def test_a_value_of_the_recipe_that_was_changed_stops_no_metrics(run: Path) -> N
     assert history(run, "loss") == [(16, 2.0), (24, 1.0)]
     assert found(run).data.params["log_every"] == "1"
     assert found(run).data.tags["eagleray.now.log_every"] == "7"
+    (run / "recipe.yaml").write_text(small_recipe().to_yaml())
+    back = tracker(run, samples=24)
+    back.log({"loss": 0.5}, samples=32)
+    back.close()
+    assert found(run).data.tags["eagleray.now.log_every"] == "1"
 
 
 def test_what_a_user_adds_lies_beside_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def read_share(workers: int, epochs: float) -> float:
     """
     if epochs <= 1:
         return 1.0
-    return min(1.0, workers * (1 - (1 - 1 / workers) ** epochs) / epochs)
+    missed = float((1 - 1 / workers) ** epochs)  # of the data set, by each
+    return min(1.0, workers * (1 - missed) / epochs)
 
 
 def least_bytes(decoder: Decoder, samples: int, seen: int, workers: int, limit: int) -> int:

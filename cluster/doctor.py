@@ -23,6 +23,7 @@ from trainers.recipe import Recipe
 from trainers.swap import SwapFolder, check_lockable
 
 Level = Literal["ok", "warning", "error"]
+_TEXT = 2048  # bytes of a sample's texts, of which nothing is known
 _SKEW = 5.0  # seconds between nodes from which on logs mislead; object stores refuse 900
 
 
@@ -187,14 +188,11 @@ def memory(profile: Profile, machine: Machine) -> Iterator[Finding]:
         yield Finding("ok", "memory", f"the readers' store takes {_gib(store)}")
 
 
-_TEXT = 2048  # bytes of a sample's texts, of which nothing is known
-
-
 def kept(recipe: Recipe, profile: Profile, machine: Machine, data: Data) -> Iterator[Finding]:
     """Whether the machine has room for the samples that its workers keep."""
-    if profile.augment == "readers" or _elsewhere(profile, machine):
+    if _elsewhere(profile, machine):
         return
-    decoder, limit = Decoder(recipe.data.decode), profile.reader.cache
+    decoder, limit = Decoder(recipe.data.decode), profile.cache
     each = least_bytes(decoder, data.samples, recipe.samples, profile.workers, limit)
     if each and (recipe.data.decode.text or recipe.data.decode.document):
         each = min(limit, each + data.samples * _TEXT)

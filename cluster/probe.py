@@ -105,13 +105,12 @@ def probe(recipe: Recipe, profile: Profile, source: Source | None = None) -> Mea
     trials = tuple(replace(t, peak=p) for t, p in zip(found[0].trials, peaks, strict=True))
     decode = sum(each.decode_seconds for each in found) / len(found)
     share = Share(recipe.global_batch, 0, profile.workers, 0, recipe.steps)
-    keeps = profile.reader.cache if profile.augment == "worker" else 0
     return replace(
         found[0],
         trials=trials,
         decode_seconds=decode,
         epoch=reader.order.size,
-        cached=cached_bytes(reader, share, keeps),
+        cached=cached_bytes(reader, share, profile.cache),
     )
 
 

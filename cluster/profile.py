@@ -85,6 +85,11 @@ class Profile(Config):
             )
         return self
 
+    @property
+    def cache(self) -> int:
+        """Bytes of decoded samples that a worker may keep: none where readers make its views."""
+        return self.reader.cache if self.augment == "worker" else 0
+
 
 def shipped() -> list[str]:
     """Names of the profiles that come with the package."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,13 @@ class SampleCache:
             if fault:
                 self._faults[sample] = json.loads(fault)[0]
         self._schema = table.schema
-        for name in table.column_names:
-            if name in _ASIDE:
-                continue
-            rows = _rows(table[name])
+        for name, rows in _columns(table):
+            self._bytes += _bytes_of(rows)
             if name not in self._columns:
                 # Not resident before rows are written; where pages are large, few rows fill all.
                 self._columns[name] = np.empty((self._size, *rows.shape[1:]), rows.dtype)
             self._columns[name][samples[good]] = rows[good]
         self._held[samples[good]] = True
-        self._bytes += table_bytes(table)
         self._rows += table.num_rows
 
     def find(self, order: Order, epoch: int, sample: int) -> tuple[int, str] | None:
@@ -102,13 +99,17 @@ class SampleCache:
 
 def table_bytes(table: pa.Table) -> int:
     """Bytes that a table's rows take where they are kept."""
-    total = 0
+    return sum(_bytes_of(rows) for _, rows in _columns(table))
+
+
+def _columns(table: pa.Table) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for name in table.column_names:
-        if name in _ASIDE:
-            continue
-        rows = _rows(table[name])
-        total += rows.nbytes if rows.dtype != object else sum(map(_object_bytes, rows))
-    return total
+        if name not in _ASIDE:
+            yield name, _rows(table[name])
+
+
+def _bytes_of(rows: npt.NDArray[Any]) -> int:
+    return rows.nbytes if rows.dtype != object else sum(map(_object_bytes, rows))
 
 
 def _object_bytes(value: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -55,12 +56,24 @@ def computed_per_sample(objective: Objective, batch: Batch, engine: EngineConfig
         checkpoint_blocks(trial)
     found = _count(trial, batch)
     if engine.accumulate > 1 and isinstance(objective, ComparingObjective):
-        once = _count(copy.deepcopy(objective), batch, backward=False)
+        once = _count(copy.deepcopy(objective), batch, _forth)
         found += once * (engine.accumulate - 1) / engine.accumulate
     return found
 
 
-def _count(objective: Objective, batch: Batch, backward: bool = True) -> float:
+def _forth(objective: Objective, batch: Batch) -> Any:
+    return objective(batch).loss
+
+
+def _forth_and_back(objective: Objective, batch: Batch) -> None:
+    _forth(objective, batch).backward()
+
+
+_Passes = Callable[[Objective, Batch], object]
+
+
+def _count(objective: Objective, batch: Batch, passes: _Passes = _forth_and_back) -> float:
+    """Operations a sample of some passes."""
     objective.train()
     few = batch.first(_COUNTED)
     # Fused kernels of attention are not all known to the counter; its plain form is two products.
@@ -70,9 +83,7 @@ def _count(objective: Objective, batch: Batch, backward: bool = True) -> float:
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
     ):
-        loss = objective(few).loss
-        if backward:
-            loss.backward()
+        passes(objective, few)
     return float(counter.get_total_flops()) / len(few)
 
 

@@ -127,10 +127,9 @@ def _bare(stepping: Stepping) -> tuple[float, dict[str, float]]:
 def _kept(reader: Reader, stepping: Stepping) -> dict[str, float]:
     """Bytes of samples that the system keeps, and its epochs before the clock starts."""
     share = Share(stepping.recipe.global_batch, 0, 1, 0, stepping.steps)
-    profile, batch = stepping.profile, stepping.recipe.global_batch
-    keeps = profile.augment == "worker"
-    kept = cached_bytes(reader, share, profile.reader.cache) if keeps else 0
-    return {"cached_bytes": kept, "warm_epochs": stepping.warm * batch / reader.order.size}
+    seen = stepping.warm * stepping.recipe.global_batch
+    kept = cached_bytes(reader, share, stepping.profile.cache)
+    return {"cached_bytes": kept, "warm_epochs": seen / reader.order.size}
 
 
 def _settle(device: torch.device) -> None:

@@ -73,7 +73,6 @@ def command(
     Example: eagleray pack photos/ shards/ --name train --shuffle 0
     """
     from pipelines.packers import PACKERS, detect, open_tree, pack
-    from pipelines.shards.index import open_index
     from pipelines.shards.writer import Bounds, check_place
 
     bounds = Bounds(parse_size(max_bytes), max_count)
@@ -88,16 +87,17 @@ def command(
     pattern = join(dest, f"{name}-*.tar")
     facts = summary(chosen, pattern, packed)
     print(json.dumps(facts, indent=2)) if as_json else _show(facts)
+    _index(pattern)
+
+
+def _index(pattern: str) -> None:
+    """Index the shards, or say how that is done: they are in their places whatever happens."""
+    from pipelines.shards.index import open_index
+
     say(f"indexing {pattern}")
-    with _whole(pattern), stopped_as_by_hand():
-        open_index(pattern)
-
-
-@contextmanager
-def _whole(pattern: str) -> Iterator[None]:
-    """Say how an index is made where the body fails: the shards are in their places."""
     try:
-        yield
+        with stopped_as_by_hand():
+            open_index(pattern)
     except (UserError, KeyboardInterrupt):
         say(f"the shards are all there; eagleray index {shlex.quote(pattern)} finishes their index")
         raise

@@ -141,10 +141,10 @@ def check_place(dest: str, name: str, overwrite: bool) -> list[str]:
         match = _SHARD.fullmatch(file)
         if match and match[1] == name:
             old.append(storage.join(dest, file))
-        elif file.startswith(f"{name}-") and file.endswith(".tar"):
-            raise UserError(f"{dest}: has {file}; '{name}-*.tar' would mix both, use another name")
-        elif match and name.startswith(f"{match[1]}-"):
-            short = match[1]
+            continue
+        takes_it_in = file.startswith(f"{name}-") and file.endswith(".tar")
+        if takes_it_in or (match and name.startswith(f"{match[1]}-")):
+            short = name if takes_it_in or not match else match[1]
             raise UserError(f"{dest}: has {file}; '{short}-*.tar' would mix both, use another name")
     if old and not overwrite:
         raise UserError(

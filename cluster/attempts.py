@@ -10,10 +10,11 @@ import ray
 
 from cluster import recovery
 from cluster.facts import Facts
+from cluster.growth import LOOK, Growth, next_look
 from cluster.profile import Profile
 from cluster.skipped import read_skipped, write_skipped
 from cluster.worker_group import train_group
-from cluster.workforce import LOOK, Growth, Need, demand, next_look, wait_for_workers
+from cluster.workforce import Need, demand, wait_for_workers
 from pipelines.core import UserError
 from pipelines.reader import Reader
 from pipelines.shards import storage

@@ -21,6 +21,7 @@ from pipelines.shards import storage
 from trainers.core.engine import SWAP_BUFFERS, SWAPPED
 from trainers.recipe import Recipe
 from trainers.swap import SwapFolder, check_lockable
+from trainers.trackers import TRACKERS
 
 Level = Literal["ok", "warning", "error"]
 _TEXT = 2048  # bytes of a sample's texts, of which nothing is known
@@ -141,7 +142,7 @@ def room(recipe: Recipe, profile: Profile, nodes: Sequence[Node]) -> Finding:
         nodes: What each node has, whether it is free or not.
     """
     need = Need.of(profile, recipe.global_batch)
-    if not fitting(need if need.varies else replace(need, reading=0.0), nodes):
+    if not fitting(need if need.varies else replace(need, reading=0.0, drawing=0.0), nodes):
         text = f"no room for {need} on its {len(nodes)} nodes"
     elif short := _short(profile, need.least, nodes):
         text = short
@@ -295,6 +296,20 @@ def writable(url: str, here: Callable[[], float] = time.time) -> Iterator[Findin
     yield Finding("ok", "out", f"{storage.join(url)} can be written")
     if written is not None:
         yield _apart(max(before - written, written - after), "out's clock")
+
+
+def trackers(profile: Profile, run: str) -> Iterator[Finding]:
+    """Whether metrics can go where they should, for a run at this URL."""
+    fine = []
+    for tracker in profile.trackers:
+        try:
+            tracker.check(run)
+        except UserError as error:
+            yield Finding("error", "trackers", str(error))
+        else:
+            fine.append(TRACKERS.kind_of(tracker))
+    if fine:
+        yield Finding("ok", "trackers", f"metrics go to {', '.join(fine)}")
 
 
 def skew(clocks: Iterable[float], here: Callable[[], float]) -> Finding:

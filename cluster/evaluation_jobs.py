@@ -18,6 +18,7 @@ from trainers.recipe import EVALUATIONS
 from trainers.requests import Inbox, done, file_result, forget_failures, request_url
 
 _AWAY = 60.0  # seconds at least that the last look may be put off
+_LEAVING = 10.0  # seconds that a look under way is waited for
 _PATIENCE = 60  # looks at which the job server refuses before that counts as a try
 _PLACED = 880.0  # seconds of waiting after which a job that fails has had no place
 Status = Literal["new", "waiting", "running", "succeeded", "failed"]
@@ -144,7 +145,7 @@ class EvaluationManager:
     def leave(self) -> None:
         """Stop following at once; where the cluster stays, jobs go on and file their results."""
         self._left.set()
-        self._thread.join()
+        self._thread.join(_LEAVING)  # a job server may never answer, and the user waits
 
     @property
     def open(self) -> int:

@@ -30,7 +30,7 @@ def run_request(request: EvaluationRequest, device: torch.device) -> list[str]:
         One line for every evaluation that broke and may be tried again.
     """
     commit = open_commit(request.checkpoint)
-    judge = OnDevice(commit, device)
+    judge = OnDevice(commit, device, request.run)
     have = done(request)
     broken = []
     for data in request.evaluations:

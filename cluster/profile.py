@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipelines.core import Config, ConfigError, nearest, validate
 from pipelines.reader_config import ReaderConfig
 from trainers.core.engine import EngineConfig, check_together
+from trainers.core.tracker import TrackerConfig
 from trainers.recipe import Recipe, names_in, read_named
 from trainers.retention import Retention
 from trainers.trackers import TRACKERS
@@ -75,7 +76,7 @@ class Profile(Config):
     patience: float = Field(default=1800.0, gt=0)
     keep: Retention = Retention()
     ledger: bool = False
-    trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
+    trackers: tuple[Annotated[TrackerConfig, TRACKERS], ...] = (Jsonl.Config(),)
 
     @model_validator(mode="after")
     def _fewest_and_most(self) -> Profile:

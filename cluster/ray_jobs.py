@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -15,6 +16,8 @@ from cluster.session import TOKEN, check_address, one_line
 from pipelines.core import UserError
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
+_HEAD = "node:__internal_head__"
+_TRACE = 0.001  # of a resource that every node has once: as little as can be taken
 _PREAMBLE = "Running entrypoint for job"
 _ENDED = {JobStatus.SUCCEEDED: "succeeded", JobStatus.FAILED: "failed", JobStatus.STOPPED: "failed"}
 _TOLD = _ENDED | {JobStatus.PENDING: "waiting"}
@@ -46,6 +49,29 @@ def _hidden(names: Sequence[str]) -> Iterator[None]:
         os.environ.update(values)
 
 
+def beside_gpus(look: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes) -> dict[str, float]:
+    """Resources that put a job on a node with GPUs without taking one; none where no node has.
+
+    Ray would put it on the head, or on nodes without GPUs while they have room.
+
+    Args:
+        look: Tells of the nodes of the cluster that this process is connected to.
+
+    Raises:
+        RuntimeError: The cluster's head does not answer.
+    """
+    try:
+        nodes = look()
+    except Exception as error:  # of any type, while the head is away
+        raise RuntimeError(f"could not look for GPUs: {one_line(error)}") from error
+    for node in nodes:
+        has = node["Resources"] if node["Alive"] else {}
+        if has.get("GPU"):
+            own = (name for name in has if name.startswith("node:") and name != _HEAD)
+            return dict.fromkeys(own, _TRACE)
+    return {}
+
+
 class RayJobs:
     """Starts and watches jobs.
 
@@ -54,11 +80,20 @@ class RayJobs:
         environment: Ray runtime environment of every job.
         cpus: Logical CPUs of a job.
         gpus: GPUs of a job.
+        where: Tells, for each job anew, what else it takes, by name.
     """
 
-    def __init__(self, address: str, environment: dict[str, Any], cpus: float = 0, gpus: float = 0):
+    def __init__(
+        self,
+        address: str,
+        environment: dict[str, Any],
+        cpus: float = 0,
+        gpus: float = 0,
+        where: Callable[[], dict[str, float]] = dict,
+    ):
         self._client = client(address)
         self._environment, self._cpus, self._gpus = environment, cpus, gpus
+        self._where = where
 
     def start(self, name: str, command: str) -> None:
         """Start a job; one of the same name that exists already is left to run."""
@@ -70,6 +105,7 @@ class RayJobs:
             runtime_env=self._environment or None,
             entrypoint_num_cpus=self._cpus,
             entrypoint_num_gpus=self._gpus,
+            entrypoint_resources=self._where() or None,
         )
 
     def running(self, beginning: str) -> str | None:

@@ -19,7 +19,7 @@ from cluster.evaluation_jobs import EvaluationManager
 from cluster.facts import Facts
 from cluster.prepare import Prepared, claim, prepare, whole_url
 from cluster.profile import Profile, check_fit
-from cluster.ray_jobs import RayJobs
+from cluster.ray_jobs import RayJobs, beside_gpus
 from cluster.report import read_run, write_report, write_summary
 from cluster.report.metrics import collapses, parse_metrics
 from cluster.session import Session, check_address, connect
@@ -77,6 +77,8 @@ def train_run(
     """
     check_fit(recipe, profile)
     check_address(address or "")
+    for tracker in profile.trackers:
+        tracker.check(whole_url(out))
     with alone(whole_url(out), say):
         return _train_alone(recipe, profile, out, command, watch, say, address)
 
@@ -183,11 +185,12 @@ def _manager(run: str, profile: Profile, session: Session) -> EvaluationManager:
     limits = profile.evaluations
     environment = dict(ray.get_runtime_context().runtime_env)
     carried = {name: environment[name] for name in _CARRIED if environment.get(name)}
-    jobs = RayJobs(session.dashboard, carried, limits.cpus, limits.gpus)
     # A cluster's machines have one image, so the interpreter is at the same place on each.
     tag, outage = uuid.uuid4().hex[:6], profile.reader.outage
     # Without GPUs of their own jobs share those that train.
     device = "cuda" if limits.gpus else profile.device
+    where = beside_gpus if device == "cuda" and not limits.gpus else dict
+    jobs = RayJobs(session.dashboard, carried, limits.cpus, limits.gpus, where)
     return EvaluationManager(run, limits, jobs, sys.executable, tag, outage, device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +13,12 @@ from ray.autoscaler.sdk import request_resources
 from ray.util import placement_group, remove_placement_group
 
 from cluster.profile import Profile
-from pipelines.core import StorageError, UserError
-from pipelines.shards import storage
+from pipelines.core import UserError
 
 Node = Mapping[str, float]
 """Resources of a node by name, such as ``{"CPU": 8.0, "GPU": 1.0}``."""
 
-LOOK = 5.0  # seconds between two looks at the cluster
-_SELDOM = 3600.0  # the same, at most, where runs left for room that was not there
-_SURE = 2  # looks in a row that must find room before a run is interrupted for it
+_ASKED = 60.0  # seconds that room for the fewest workers is asked for at a time
 _FREE = 30.0  # seconds that an ended attempt's resources may take to be free again
 _SLACK = 1e-6
 _LESS = "lower workers or min_workers in the profile"
@@ -38,6 +34,7 @@ class Need:
         most: Most workers.
         worker: Resources of a worker.
         reading: Logical CPUs of a worker's readers, on any node.
+        drawing: GPUs of the fewest readers of a worker, which they keep while they wait.
         tasks: Resources of read tasks that must have room, or no batch would ever come.
     """
 
@@ -47,6 +44,13 @@ class Need:
     worker: Node
     reading: float
     tasks: Sequence[Node] = ()
+    drawing: float = 0.0
+
+    @property
+    def each(self) -> Node:
+        """What a worker takes with its readers, in all."""
+        gpus = self.worker.get("GPU", 0.0) + self.drawing
+        return {"CPU": self.worker["CPU"] + self.reading, "GPU": gpus}
 
     @property
     def varies(self) -> bool:
@@ -64,7 +68,8 @@ class Need:
         reading = profile.reader.tasks_ahead * profile.reader.cpus
         shared = batch // profile.engine.accumulate
         tasks = read_tasks(profile, profile.workers)
-        return cls(shared, least, profile.workers, worker_resources(profile), reading, tasks)
+        worker, gpus = worker_resources(profile), profile.reader.gpus
+        return cls(shared, least, profile.workers, worker, reading, tasks, gpus)
 
 
 def worker_resources(profile: Profile) -> dict[str, float]:
@@ -90,7 +95,7 @@ def fitting(need: Need, nodes: Sequence[Node]) -> int:
         need: What is asked for.
         nodes: What each node has.
     """
-    return _largest(need, _room(need, nodes), _cpus(nodes))
+    return _largest(need, _room(need, nodes), _total(nodes))
 
 
 def _room(need: Need, nodes: Sequence[Node]) -> int:
@@ -101,17 +106,17 @@ def _room(need: Need, nodes: Sequence[Node]) -> int:
     )
 
 
-def _cpus(nodes: Sequence[Node]) -> float:
-    return sum(node.get("CPU", 0.0) for node in nodes)
+def _total(nodes: Sequence[Node]) -> Node:
+    return {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
 
 
-def _largest(need: Need, room: int, cpus: float) -> int:
+def _largest(need: Need, room: int, total: Node) -> int:
     """The largest number, of at most ``room``, that a run may have and whose readers fit."""
-    each = need.worker["CPU"] + need.reading
     fits = [
         n
         for n in range(need.least, min(need.most, room) + 1)
-        if need.batch % n == 0 and n * each <= cpus + _SLACK
+        if need.batch % n == 0
+        and all(n * amount <= total[name] + _SLACK for name, amount in need.each.items())
     ]
     return max(fits, default=0)
 
@@ -142,9 +147,10 @@ def cluster_nodes() -> tuple[list[Node], list[Node]]:
 
 @contextmanager
 def demand(need: Need) -> Iterator[None]:
-    """Ask an autoscaler for room, where the number of workers may vary.
+    """Ask an autoscaler for room to grow into, where the number of workers may vary.
 
-    A fixed number asks for itself; a varying one asks for what there is room for.
+    What a run cannot do without it asks for as it waits. This counts what others use as room,
+    and a cluster knows the last such request alone.
     """
     if not need.varies:
         yield
@@ -186,10 +192,27 @@ def wait_for_workers(
             return found
         if waited > patience:
             raise _no_room(need, patience)
-        if not told and waited > _FREE:
-            say(f"waiting for room for {need}")
+        if waited > _FREE:
+            if not told:
+                say(f"waiting for room for {need}")
             told = True
+            _ask_for_the_fewest(need, min(_ASKED, patience - waited))
         time.sleep(1.0)
+
+
+def _ask_for_the_fewest(need: Need, patience: float) -> None:
+    """Reserve room for them and give it back: an autoscaler adds that to what is in use."""
+    fewest = next(n for n in range(need.least, need.most + 1) if need.batch % n == 0)
+    cpus = fewest * need.reading
+    # Of one CPU at most, so that readers may be on small nodes.
+    reading = [1.0] * int(cpus) + [cpus % 1] * (cpus % 1 > _SLACK)
+    drawing = [{"GPU": need.drawing}] * fewest if need.drawing else []
+    workers = [dict(need.worker)] * fewest
+    group = placement_group([*workers, *({"CPU": some} for some in reading), *drawing])
+    try:
+        group.wait(patience)
+    finally:
+        remove_placement_group(group)
 
 
 def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> None:
@@ -207,8 +230,7 @@ def _wait_for_all(need: Need, patience: float, say: Callable[[str], None]) -> No
 
 
 def _no_room(need: Need, patience: float) -> UserError:
-    readers = " and their readers" if need.tasks else ""
-    return UserError(f"no room for {need}{readers} in {patience:g} s; add nodes, or {_LESS}")
+    return UserError(f"no room for {need}{_readers(need)} in {patience:g} s; add nodes, or {_LESS}")
 
 
 def check_room(need: Need, nodes: Sequence[Node]) -> None:
@@ -218,99 +240,20 @@ def check_room(need: Need, nodes: Sequence[Node]) -> None:
         UserError: There is no room for the fewest workers.
     """
     if not fitting(replace(need, reading=0.0), nodes):
+        readers = _readers(need) if need.drawing else ""
         has = "; ".join(_text({name: n.get(name, 0.0) for name in need.worker}) for n in nodes)
         raise UserError(
-            f"no room for {need} on this machine, which has {has}; {_LESS}, "
+            f"no room for {need}{readers} on this machine, which has {has}; {_LESS}, "
             "or give a --cluster that has them"
         )
 
 
+def _readers(need: Need) -> str:
+    return " and their readers" if need.tasks else ""
+
+
 def _text(node: Node) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in node.items())
-
-
-class Growth:
-    """Asks a run with fewer workers than it might have to leave once there is room for more.
-
-    Args:
-        need: What is asked for.
-        workers: That it has.
-        url: File that asks its workers to commit and leave.
-        say: Tells the user a line.
-        look: Looks at the cluster.
-        every: Seconds between two looks.
-
-    Attributes:
-        asked: Whether it asked them.
-    """
-
-    def __init__(
-        self,
-        need: Need,
-        workers: int,
-        url: str,
-        say: Callable[[str], None],
-        look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes,
-        every: float = LOOK,
-    ):
-        self._need, self._workers, self._url = need, workers, url
-        self._say, self._look, self._every = say, look, every
-        self.asked = False
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="growth", daemon=True)
-
-    def __enter__(self) -> Growth:
-        if self._workers < self._need.most:
-            storage.remove(self._url)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        if self._workers < self._need.most:
-            self._thread.join()
-            storage.remove(self._url)
-
-    def _watch(self) -> None:
-        seen = 0
-        while not self._closed.wait(self._every):
-            try:
-                whole, free = self._look()
-            except Exception as error:  # a cluster whose head is away for a while: of any type
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                self._say(f"could not look for room for more workers: {reason}")
-                seen = 0
-                continue
-            seen = seen + 1 if grows(self._need, self._workers, whole, free) else 0
-            if seen >= _SURE and self._ask():
-                return
-
-    def _ask(self) -> bool:
-        try:
-            storage.write_text(self._url, f'{{"workers": {self._workers}}}')
-        except StorageError as error:
-            self._say(f"could not ask for more workers, and will again: {error}")
-            return False
-        self.asked = True
-        return True
-
-
-def next_look(every: float, asked: bool, before: int, now: int) -> float:
-    """Seconds between looks for room in the next attempt.
-
-    Readers that wait have given their share back, so that what is free may look like more than
-    there is for a larger run. One that left and is no larger now looks less often, so that it
-    does not leave and come back without end.
-
-    Args:
-        every: The same of the last attempt.
-        asked: Whether its workers were asked to leave for room.
-        before: How many they were.
-        now: How many the next attempt has.
-    """
-    if not asked:
-        return every
-    return LOOK if now > before else min(_SELDOM, 4 * every)
 
 
 def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node]) -> bool:
@@ -325,6 +268,7 @@ def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node])
         whole: What the nodes that stay have.
         free: What is free on each node.
     """
-    taken = workers * (need.worker["CPU"] + need.reading)
-    found = _largest(need, workers + _room(need, free), _cpus(free) + taken)
+    spare = _total(free)
+    total = {name: spare[name] + workers * amount for name, amount in need.each.items()}
+    found = _largest(need, workers + _room(need, free), total)
     return min(found, fitting(need, whole)) > workers

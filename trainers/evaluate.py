@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,31 @@ class _Row(NamedTuple):
     texts: Mapping[str, str | list[str]]
 
 
+class Opened:
+    """Data sets of evaluations, each opened once: of one that is read-only that is to read it all.
+
+    Args:
+        fallback: Where indexes are kept of those; None keeps them in memory.
+    """
+
+    def __init__(self, fallback: str | None = None):
+        self._fallback = fallback
+        self._sources: dict[str, WebDataset] = {}
+
+    def __call__(self, url: str) -> WebDataset:
+        """Open a pattern of tars.
+
+        Raises:
+            DataError: A tar is damaged.
+            StorageError: The tars cannot be read.
+        """
+        if url not in self._sources:
+            source = WebDataset(WebDataset.Config(url=url), self._fallback)
+            check_whole(source)
+            self._sources[url] = source
+        return self._sources[url]
+
+
 @dataclass(frozen=True)
 class Loader:
     """Loads evaluation sets, into memory or, where that is too small, a temporary file.
@@ -45,10 +70,12 @@ class Loader:
     Attributes:
         size: Side of the images, in pixels.
         mask: Member of a sample that holds its mask, such as ``mask.png``; empty for none.
+        opened: Opens the tars.
     """
 
     size: int
     mask: str = ""
+    opened: Opened = field(default_factory=Opened)
 
     def __call__(self, url: str, fields: Mapping[str, str]) -> EvaluationData:
         """Read every readable sample of some tars, in storage order.
@@ -59,7 +86,7 @@ class Loader:
             StorageError: The tars cannot be read, or there is no space for their pictures.
         """
         self._check_size()
-        source, left_out = _open(url), LeftOut(url)
+        source, left_out = self.opened(url), LeftOut(url)
         data, _ = self._load(source, fields, np.arange(len(source.index)), left_out)
         left_out.check_some(len(data))
         left_out.check(len(source.index))
@@ -84,7 +111,8 @@ class Loader:
             StorageError: As for all of them.
         """
         self._check_size()
-        return self._load(_open(url), fields, np.asarray(numbers, dtype=np.int64), LeftOut(url))
+        wanted = np.asarray(numbers, dtype=np.int64)
+        return self._load(self.opened(url), fields, wanted, LeftOut(url))
 
     def texts(self, url: str, fields: Mapping[str, str]) -> Texts:
         """Read text fields alone, in storage order; images may turn out to be unreadable.
@@ -95,7 +123,7 @@ class Loader:
             StorageError: The tars cannot be read.
         """
         self._check_size()
-        source, decoder, left_out = _open(url), _decoder(fields), LeftOut(url)
+        source, decoder, left_out = self.opened(url), _decoder(fields), LeftOut(url)
         rows = []
         for number, raw in enumerate(_read(source, np.arange(len(source.index)))):
             with _noted(left_out, raw):
@@ -124,10 +152,11 @@ class Loader:
         for number, raw in zip(numbers.tolist(), _read(source, numbers), strict=True):
             with _noted(left_out, raw):
                 row = _Row(number, raw.key, decoder(raw).texts)
-                picture.fill(raw, {"image": images[len(rows)]})
+                self._check_members(raw)
+                shown = self._without_mask(raw)
+                picture.fill(shown, {"image": images[len(rows)]})
                 if masks is not None:
-                    self._check_members(raw)
-                    masks[len(rows)] = self._mask(raw)
+                    masks[len(rows)] = self._mask(raw.members[self.mask], shown)
                 rows.append(row)
         texts, lists = _columns(rows, fields)
         data = EvaluationData(
@@ -139,15 +168,19 @@ class Loader:
         )
         return data, [row.number for row in rows]
 
-    def _mask(self, raw: RawSample) -> npt.NDArray[np.uint8]:
-        picture = next(raw.members[name] for name in EXTENSIONS if name in raw.members)
+    def _without_mask(self, raw: RawSample) -> RawSample:
+        """A sample less its mask, which may be an image by its extension."""
+        return replace(raw, members={n: m for n, m in raw.members.items() if n != self.mask})
+
+    def _mask(self, mask: bytes, shown: RawSample) -> npt.NDArray[np.uint8]:
+        picture = next(shown.members[name] for name in EXTENSIONS if name in shown.members)
         try:
-            return decode_mask(raw.members[self.mask], self.size, upright_size(picture))
+            return decode_mask(mask, self.size, upright_size(picture))
         except SampleError as error:
             raise SampleError(f"{self.mask}: {error}") from None
 
     def _check_members(self, raw: RawSample) -> None:
-        if not any(name in raw.members for name in EXTENSIONS):
+        if not any(name in raw.members for name in EXTENSIONS if name != self.mask):
             raise SampleError(f"no image member, has {', '.join(sorted(raw.members)) or 'none'}")
         if self.mask and self.mask not in raw.members:
             raise SampleError(f"no member '{self.mask}'; {nearest(self.mask, list(raw.members))}")
@@ -181,12 +214,6 @@ def _columns(
     return texts, lists
 
 
-def _open(url: str) -> WebDataset:
-    source = WebDataset(WebDataset.Config(url=url))
-    check_whole(source)
-    return source
-
-
 def _read(source: WebDataset, numbers: Numbers) -> Iterator[RawSample]:
     for start in range(0, len(numbers), _TOGETHER):
         yield from source.read(numbers[start : start + _TOGETHER])
@@ -202,7 +229,9 @@ def _checked(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
+def evaluate(
+    model: Model, commit: Commit, config: Config, opened: Opened | None = None
+) -> EvaluationResult:
     """Run one evaluation of a loaded model.
 
     A fault that the user can put right becomes a failed result; any other, and a store that is
@@ -212,7 +241,7 @@ def evaluate(model: Model, commit: Commit, config: Config) -> EvaluationResult:
     evaluation: Evaluation = EVALUATIONS.build(config)
     outcome, error = None, None
     try:
-        outcome = _checked(evaluation.run(model, Loader(model.size)))
+        outcome = _checked(evaluation.run(model, Loader(model.size, opened=opened or Opened())))
     except OutageError:
         raise
     except UserError as fault:

@@ -46,7 +46,7 @@ class FinetuneRecipe(Config):
         train: URL pattern of the pictures with labels.
         test: URL pattern of the pictures to classify.
         shift: Further test sets by name, whose pictures differ in kind.
-        label: Text field of all that holds the label; None where masks alone say what is shown.
+        label: Text field of all that holds the label; null where masks alone say what is shown.
         mask: Where masks are, for mode ``dense``.
         labels: How many labels of ``train`` are known; without a label, how many pictures.
         mode: What is done with them: ``probe``, ``knn``, ``full`` or ``dense``.
@@ -74,7 +74,7 @@ class FinetuneRecipe(Config):
         if dense != (self.mask is not None):
             raise ValueError("mode dense and mask need each other; for drawings on white: mask: {}")
         if self.label is None and (self.mask is None or self.mask.member is None):
-            raise ValueError("label: None is for masks that a member holds: set mask.member")
+            raise ValueError("label: null is for masks that a member holds: set mask.member")
         if TEST in self.shift:
             raise ValueError(f"shift: '{TEST}' is the name of the test set; choose another one")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pipelines.core import Config
 from pipelines.reader_config import ReaderConfig
 from trainers.core.engine import EngineConfig
+from trainers.core.tracker import TrackerConfig
 from trainers.recipe import Recipe
 from trainers.retention import Retention
 from trainers.trackers import TRACKERS
@@ -42,4 +43,4 @@ class Job(Config):
     skipped: tuple[int, ...] = ()
     leave: str = ""
     ledger: bool = False
-    trackers: tuple[Annotated[Config, TRACKERS], ...] = (Jsonl.Config(),)
+    trackers: tuple[Annotated[TrackerConfig, TRACKERS], ...] = (Jsonl.Config(),)

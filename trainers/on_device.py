@@ -10,7 +10,7 @@ import torch
 from pipelines.core import Config
 from trainers.checkpoint import Commit
 from trainers.core.evaluation import EvaluationResult
-from trainers.evaluate import evaluate
+from trainers.evaluate import Opened, evaluate
 from trainers.model import Model, load_model
 
 _log = logging.getLogger(__name__)
@@ -23,11 +23,13 @@ class OnDevice:
     Args:
         commit: The commit.
         device: Where to compute.
+        run: Where indexes are kept of data sets that are read-only; None keeps them in memory.
     """
 
-    def __init__(self, commit: Commit, device: torch.device):
+    def __init__(self, commit: Commit, device: torch.device, run: str | None = None):
         self._commit, self._device = commit, device
         self._model: Model | None = None
+        self._opened = Opened(run)
 
     def evaluated(self, config: Config) -> EvaluationResult:
         """Run an evaluation."""
@@ -45,11 +47,11 @@ class OnDevice:
         return self._evaluated(config)
 
     def _evaluated(self, config: Config) -> EvaluationResult:
-        if self._device.type == "cuda":
+        if self._device.index is not None:  # of no certain one, it is the process's own already
             torch.cuda.set_device(self._device)
         if self._model is None:
             self._model = load_model(self._commit, self._device)
-        return evaluate(self._model, self._commit, config)
+        return evaluate(self._model, self._commit, config, self._opened)
 
 
 def full(error: RuntimeError) -> bool:

@@ -149,7 +149,8 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
     """Load the index of a data set, scanning shards that are new or have changed.
 
     It is kept in ``_eagleray/`` beside the shards, or, where that place is
-    read-only or refused, under ``fallback``.
+    read-only or refused, under ``fallback``. Of shipped ones, of which each node has
+    copies of its own, it is kept in memory.
 
     Args:
         pattern: Brace and glob pattern of the shards.
@@ -161,6 +162,8 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
         StorageError: They cannot be listed or read.
     """
     listed = storage.listing(pattern)
+    if pattern.startswith(storage.SHIPPED):
+        return _checked(_refresh(listed, {}, (), "", scan_here), pattern)
     name = f"index{VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
     beside = storage.join(listed[0][0].rpartition("/")[0], _FOLDER)
     folders = [beside, *([storage.join(fallback, _FOLDER)] if fallback else [])]

@@ -14,9 +14,9 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster import attempts
 from cluster.attempts import train_to_the_end
+from cluster.growth import LOOK
 from cluster.profile import Profile
 from cluster.skipped import read_skipped
-from cluster.workforce import LOOK
 from pipelines.core import StorageError, UserError
 from tests.trainers.conftest import small_recipe
 from trainers.job import Job

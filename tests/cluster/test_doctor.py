@@ -21,6 +21,7 @@ from cluster.doctor import (
     room,
     schedule,
     skew,
+    trackers,
     versions,
     writable,
 )
@@ -312,3 +313,13 @@ def test_this_machine_can_run_the_tests() -> None:
     )
     assert {"versions", "batch", "devices", "data"} <= {finding.check for finding in found}
     assert next(f for f in found if f.check == "versions").level == "ok"
+
+
+def test_a_tracker_that_cannot_write_beside_the_run_is_found() -> None:
+    chosen = profile(trackers=[{"kind": "jsonl"}, {"kind": "mlflow"}])
+    bad, good = trackers(chosen, "memory://run")
+    assert (bad.level, good.level) == ("error", "ok")
+    assert bad.check == "trackers"
+    assert "set its uri" in bad.text
+    assert good.text == "metrics go to jsonl"
+    assert [found.text for found in trackers(chosen, "run")] == ["metrics go to jsonl, mlflow"]

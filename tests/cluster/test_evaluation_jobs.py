@@ -267,6 +267,26 @@ def test_a_run_that_failed_leaves_no_thread_and_stops_no_job(tmp_path: Path) -> 
     assert jobs.stopped == []
 
 
+def test_who_leaves_does_not_wait_for_a_job_server_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.evaluation_jobs._LEAVING", 0.05)
+    manager, jobs = setting(tmp_path)
+    asked, answered = threading.Event(), threading.Event()
+
+    def silent(name: str, command: str) -> None:
+        asked.set()
+        assert answered.wait(60.0)
+
+    jobs.start = silent  # type: ignore[method-assign]
+    manager.start()
+    assert asked.wait(20.0)
+    manager.leave()
+    assert not answered.is_set()
+    answered.set()
+    assert manager.finish(timeout=20.0)
+
+
 def test_a_job_server_that_fails_is_noted_and_does_not_stop_the_thread(tmp_path: Path) -> None:
     manager, jobs = setting(tmp_path)
 

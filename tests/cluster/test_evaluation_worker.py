@@ -78,7 +78,7 @@ def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
 
     ran: list[str] = []
 
-    def evaluate(model: object, commit: object, config: Any) -> EvaluationResult:
+    def evaluate(model: object, commit: object, config: Any, _: object) -> EvaluationResult:
         assert (model, commit) == ("the model", "the commit")
         ran.append(config.name)
         if config.name == "broken":

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from typing import Any
 
 import pytest
-from ray.exceptions import AuthenticationError
+import ray
+from ray.exceptions import AuthenticationError, RaySystemError
 
 from cluster import ray_jobs
-from cluster.ray_jobs import RayJobs, client
+from cluster.ray_jobs import RayJobs, beside_gpus, client
 from cluster.session import Session
 from pipelines.core import UserError
 
@@ -43,6 +45,62 @@ def test_a_cluster_that_wants_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ray_jobs, "JobSubmissionClient", refuse)
     with pytest.raises(UserError, match=r"at http://h:1 wants a token; set RAY_AUTH_MODE=token"):
         client("http://h:1")
+
+
+HEAD: dict[str, object] = {
+    "Alive": True,
+    "Resources": {"CPU": 4.0, "node:10.0.0.1": 1.0, "node:__internal_head__": 1.0},
+}
+GONE = {"Alive": False, "Resources": {"GPU": 8.0, "node:10.0.0.2": 1.0}}
+GPUS = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 8.0, "node:10.0.0.3": 1.0}}
+BOTH = {"Alive": True, "Resources": {"GPU": 1.0, **HEAD["Resources"]}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([HEAD, GONE, GPUS], {"node:10.0.0.3": 0.001}),
+        ([BOTH], {"node:10.0.0.1": 0.001}),
+        ([HEAD, GONE], {}),
+        ([], {}),
+    ],
+)
+def test_a_job_without_a_gpu_of_its_own_goes_where_gpus_are(
+    nodes: list[dict[str, object]], expected: dict[str, float]
+) -> None:
+    assert beside_gpus(lambda: nodes) == expected
+
+
+def test_a_head_that_is_away_is_a_refusal_of_the_job() -> None:
+    def away() -> list[dict[str, object]]:
+        raise RaySystemError("the head is away")
+
+    with pytest.raises(RuntimeError, match=r"could not look for GPUs: .*the head is away"):
+        beside_gpus(away)
+
+
+@pytest.mark.ray
+def test_a_job_is_put_where_it_is_told(
+    ray_cluster: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, name = ray.nodes()[0]["Resources"], f"placed-{uuid.uuid4().hex[:6]}"
+    own = next(key for key in here if key.startswith("node:") and "head" not in key)
+    there = {own: 0.001}
+    jobs, asked = RayJobs(ray_cluster.dashboard, {}, where=lambda: there), list[object]()
+    _wait_for_the_agent(jobs)
+    submit = jobs._client.submit_job
+
+    def noted(**words: Any) -> str:
+        asked.append(words["entrypoint_resources"])
+        return submit(**words)
+
+    monkeypatch.setattr(jobs._client, "submit_job", noted)
+    jobs.start(name, "true")
+    deadline = time.monotonic() + 60
+    while jobs.status(name) != "succeeded" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert jobs.status(name) == "succeeded"
+    assert asked == [there]
 
 
 @pytest.mark.ray

@@ -12,8 +12,10 @@ from cluster.attempts import ask_for_what_is_missing
 from cluster.facts import Facts
 from cluster.prepare import Prepared
 from cluster.profile import Profile, load_profile
+from cluster.ray_jobs import beside_gpus
 from cluster.session import Session
-from pipelines.shards import storage_faults
+from pipelines.core import ConfigError
+from pipelines.shards import storage, storage_faults
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_checkpoint import make
 from trainers.checkpoint import commit_at
@@ -53,6 +55,17 @@ def test_a_dashboard_is_started_for_evaluations_and_for_prometheus(
     with pytest.raises(Reached):
         cluster.run.train_run(recipe, profile, out, command="", watch=print, say=print)
     assert asked == [dashboard]
+
+
+def test_a_tracker_that_cannot_open_ends_a_run_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster.run, "connect", lambda *_, **__: pytest.fail("Ray was started"))
+    profile = load_profile("laptop", ("trackers=[{kind: jsonl}, {kind: mlflow}]",))
+    out = "memory://untracked/run"
+    with pytest.raises(ConfigError, match="mlflow keeps a file beside local runs only"):
+        cluster.run.train_run(small_recipe(), profile, out, command="", watch=print, say=print)
+    assert not storage.exists(f"{out}/recipe.yaml")
 
 
 def test_a_driver_waits_out_an_outage_once_the_data_has_been_read(
@@ -180,6 +193,27 @@ def test_evaluation_jobs_have_the_environment_of_the_job_that_trains(
     monkeypatch.setattr(cluster.run, "RayJobs", lambda url, carried, *_: seen.append(carried))
     cluster.run._manager(str(tmp_path), Profile(), Session("", mine=False))
     assert seen == [{**given, "pip": ["gcsfs"]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ((), dict),
+        (("device=cuda",), beside_gpus),
+        (("device=cuda", "evaluations.gpus=1"), dict),
+        (("evaluations.gpus=1",), dict),
+    ],
+)
+def test_evaluation_jobs_without_gpus_of_their_own_are_where_training_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...], where: object
+) -> None:
+    context = SimpleNamespace(runtime_env={})
+    monkeypatch.setattr(cluster.run.ray, "get_runtime_context", lambda: context)
+    seen: list[object] = []
+    monkeypatch.setattr(cluster.run, "RayJobs", lambda *given: seen.append(given[-1]))
+    profile = load_profile("laptop", changes)
+    cluster.run._manager(str(tmp_path), profile, Session("", mine=False))
+    assert seen == [where]
 
 
 class Nothing:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +13,6 @@ from cluster import workforce
 from cluster.profile import Profile
 from cluster.session import Session
 from cluster.workforce import (
-    LOOK,
-    Growth,
     Need,
     Node,
     check_room,
@@ -24,12 +20,10 @@ from cluster.workforce import (
     demand,
     fitting,
     grows,
-    next_look,
     wait_for_workers,
 )
-from pipelines.core import ConfigError, OutageError, UserError, validate
+from pipelines.core import ConfigError, UserError, validate
 from pipelines.reader_config import ReaderConfig
-from pipelines.shards import storage
 from trainers.core.engine import EngineConfig
 
 CPU = {"CPU": 1.0}
@@ -58,6 +52,9 @@ def need(least: int = 1, most: int = 4, batch: int = 64, worker: Node = CPU) -> 
         (need(worker=GPU), [{"CPU": 32.0}], 0),
         (need(worker=GPU), [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 8.0}], 2),
         (need(worker=GPU), [{"CPU": 32.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 8.0}], 4),
+        (replace(need(worker=GPU), drawing=0.5), [{"CPU": 64.0, "GPU": 4.0}], 2),
+        (replace(need(worker=GPU), drawing=0.5), [{"CPU": 64.0, "GPU": 1.0}], 0),
+        (replace(need(), drawing=0.25), [{"CPU": 64.0}, {"GPU": 1.0}], 4),
     ],
 )
 def test_as_many_as_nodes_hold_and_the_batch_allows(
@@ -123,6 +120,14 @@ def test_an_attempt_starts_with_what_is_free_once_that_is_all_there_is(
             [NO, {"CPU": 8.0, "GPU": 0.0}],
             False,
         ),
+        (replace(need(worker=GPU), drawing=0.5), 2, [{"CPU": 9.0, "GPU": 4.0}], [GPU], False),
+        (
+            replace(need(worker=GPU), drawing=0.5),
+            2,
+            [{"CPU": 9.0, "GPU": 6.0}],
+            [{"CPU": 6.0, "GPU": 3.0}],
+            True,
+        ),
     ],
 )
 def test_a_run_grows_only_into_what_is_free(
@@ -186,10 +191,60 @@ def test_an_autoscaler_is_asked_for_the_most_until_the_run_ends(
     assert requests == expected
 
 
+class Room:
+    """A cluster without room until a reservation is made there, and given back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[Node]] = []
+        self.kept = 0
+        monkeypatch.setattr(workforce, "_FREE", 0.0)
+        monkeypatch.setattr(workforce, "placement_group", self.reserve)
+        monkeypatch.setattr(workforce, "remove_placement_group", self.give_back)
+
+    def reserve(self, bundles: list[Node]) -> Room:
+        self.asked.append(bundles)
+        self.kept += 1
+        return self
+
+    def give_back(self, group: Room) -> None:
+        self.kept -= 1
+
+    def wait(self, patience: float) -> bool:
+        return patience > 0
+
+    def look(self) -> tuple[list[Node], list[Node]]:
+        nodes = [{"CPU": 8.0, "GPU": 1.5}] if self.asked and not self.kept else []
+        return nodes, nodes
+
+
+@pytest.mark.parametrize(
+    ("asked", "reserved"),
+    [
+        (need(), [CPU, {"CPU": 0.5}]),
+        (need(least=3), [*[CPU] * 4, {"CPU": 1.0}, {"CPU": 1.0}]),  # three do not divide the batch
+        (
+            replace(need(worker=GPU), drawing=0.25),
+            [GPU, {"CPU": 0.5}, {"GPU": 0.25}],
+        ),
+    ],
+)
+def test_a_varying_number_that_waits_reserves_the_fewest_which_an_autoscaler_adds(
+    monkeypatch: pytest.MonkeyPatch, asked: Need, reserved: list[Node]
+) -> None:
+    room, said = Room(monkeypatch), list[str]()
+    assert wait_for_workers(asked, 20.0, said.append, room.look) >= asked.least
+    assert room.asked == [reserved]
+    assert room.kept == 0
+    assert said == [f"waiting for room for {asked}"]
+
+
 def test_a_machine_that_will_never_hold_the_workers_is_refused() -> None:
     check_room(need(2, 4), [{"CPU": 2.0}])
     with pytest.raises(UserError, match=r"of 1 CPU, 1 GPU on this machine, which has 8 CPU, 0 GPU"):
         check_room(need(4, 4, worker=GPU), [{"CPU": 8.0}])
+    drawing = Need.of(Profile(device="cuda", reader=ReaderConfig(gpus=0.5)), 64)
+    with pytest.raises(UserError, match="no room for 1 workers of 1 CPU, 1 GPU and their readers"):
+        check_room(drawing, [{"CPU": 8.0, "GPU": 1.0}])
 
 
 def test_waiting_ends_in_an_error_that_says_what_to_do() -> None:
@@ -197,91 +252,6 @@ def test_waiting_ends_in_an_error_that_says_what_to_do() -> None:
         UserError, match=r"no room for 2 to 4 workers of 1 CPU .* lower workers or min"
     ):
         wait_for_workers(need(2), 0.0, print, lambda: ([], []))
-
-
-def test_growth_asks_the_workers_to_leave_and_cleans_up(tmp_path: Path) -> None:
-    url = tmp_path / "leave.json"
-    url.write_text("left over")
-    room: tuple[list[Node], list[Node]] = ([{"CPU": 3.0}], [{"CPU": 1.5}])
-    with Growth(need(), 1, str(url), print, lambda: room, every=0.01) as growth:
-        assert not growth.asked
-        deadline = time.monotonic() + 10
-        while not url.exists() or "workers" not in url.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    assert growth.asked
-    assert not url.exists()
-
-
-@pytest.mark.parametrize(
-    ("every", "asked", "before", "now", "then"),
-    [
-        (LOOK, False, 2, 2, LOOK),
-        (80.0, False, 2, 1, 80.0),  # it lost a worker, and knows as much as before
-        (LOOK, True, 2, 2, 4 * LOOK),
-        (LOOK, True, 2, 1, 4 * LOOK),
-        (3000.0, True, 2, 2, 3600.0),
-        (3000.0, True, 2, 3, LOOK),
-    ],
-)
-def test_a_run_that_left_in_vain_looks_less_often(
-    every: float, asked: bool, before: int, now: int, then: float
-) -> None:
-    assert next_look(every, asked, before, now) == then
-
-
-def test_a_full_run_never_looks(tmp_path: Path) -> None:
-    looks: list[int] = []
-
-    def look() -> tuple[list[Node], list[Node]]:
-        looks.append(1)
-        return [], []
-
-    with Growth(need(), 4, str(tmp_path / "leave.json"), print, look, every=0.001):
-        time.sleep(0.05)
-    assert not looks
-
-
-def test_a_look_that_fails_is_said_and_is_not_the_last(tmp_path: Path) -> None:
-    said: list[str] = []
-    url = tmp_path / "leave.json"
-    room = [{"CPU": 8.0}], [{"CPU": 6.0}]
-    answers = iter([room, ConnectionError("the head is away"), room, room])
-
-    def look() -> tuple[list[Node], list[Node]]:
-        found = next(answers, room)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    with Growth(need(), 1, str(url), said.append, look, every=0.01):
-        deadline = time.monotonic() + 10
-        while not url.exists() or "workers" not in url.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    assert said == ["could not look for room for more workers: the head is away"]
-
-
-def test_a_file_that_cannot_be_written_is_said_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    url = tmp_path / "leave.json"
-    write, faults = storage.write_text, [OutageError("the store is away")]
-
-    def once(place: str, text: str) -> None:
-        if faults:
-            raise faults.pop()
-        write(place, text)
-
-    monkeypatch.setattr(storage, "write_text", once)
-    room = [{"CPU": 8.0}], [{"CPU": 6.0}]
-    with Growth(need(), 1, str(url), said.append, lambda: room, every=0.01):
-        deadline = time.monotonic() + 10
-        while not url.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    assert said == ["could not ask for more workers, and will again: the store is away"]
 
 
 def test_what_a_profile_asks_for() -> None:
@@ -292,8 +262,9 @@ def test_what_a_profile_asks_for() -> None:
     assert elastic.worker == {"CPU": 1.0, "GPU": 1.0}
     assert elastic.reading == 0.5
     assert elastic.tasks == [{"CPU": 0.25}]  # those that wait give theirs back
-    augmenting = Profile(workers=4, reader=ReaderConfig(gpus=0.5))
-    assert Need.of(augmenting, 64).tasks == [{"CPU": 0.25, "GPU": 0.5}] * 4
+    augmenting = Need.of(Profile(workers=4, reader=ReaderConfig(gpus=0.5)), 64)
+    assert augmenting.tasks == [{"CPU": 0.25, "GPU": 0.5}] * 4
+    assert augmenting.each == {"CPU": 1.5, "GPU": 0.5}
     assert Need.of(Profile(reader=ReaderConfig(cpus=0)), 64).tasks == []
     parts = EngineConfig(accumulate=8)
     cut = Need.of(Profile(workers=4, min_workers=1, engine=parts), 48)

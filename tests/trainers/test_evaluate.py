@@ -12,17 +12,19 @@ import pytest
 from PIL import Image
 
 from pipelines.core import DataError, OutageError
-from pipelines.shards import storage
+from pipelines.shards import index, storage
+from pipelines.shards.entries import scan_shard
 from pipelines.sources.synthetic import Synthetic
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
 from trainers.core.evaluation import EvaluationResult, Outcome
-from trainers.evaluate import Loader, evaluate
+from trainers.evaluate import Loader, Opened, evaluate
 from trainers.model import load_model
 from trainers.recipe import EVALUATIONS
 
 
 def write(path: Path, count: int, broken: tuple[int, ...] = ()) -> str:
+    path.parent.mkdir(exist_ok=True)
     source = Synthetic(Synthetic.Config(samples=count, size=16))
     with tarfile.open(path, "w") as tar:
         for number, raw in enumerate(source.read(np.arange(count))):
@@ -87,6 +89,49 @@ def test_a_mask_has_the_shape_of_its_picture_as_that_is_shown(tmp_path: Path, ma
         f"{url}: no sample is readable; turned: mask.png: a mask of 60x40 pixels for a picture "
         "that is 40x60 upright; make them of one shape"
     )
+
+
+def test_a_mask_is_never_the_picture(tmp_path: Path, make_tar) -> None:
+    photograph, mask = io.BytesIO(), np.zeros((16, 16), np.uint8)
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(photograph, "WEBP", lossless=True)
+    members = {"webp": photograph.getvalue(), "png": grey(mask)}
+    found = Loader(16, "png")(str(make_tar(tmp_path / "a.tar", {"0": members})), {})
+    assert found.images.reshape(-1, 3).tolist() == [[255, 0, 0]] * 256
+    assert found.masks is not None
+    assert not found.masks.any()
+    without = str(make_tar(tmp_path / "b.tar", {"0": {"png": grey(mask)}}))
+    for load in (Loader(16, "png"), Loader(16, "png").texts):
+        with pytest.raises(DataError, match="0: no image member, has png"):
+            load(without, {})
+
+
+def grey(pixels: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def test_a_read_only_data_set_is_scanned_once_and_then_known_to_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, run = write(tmp_path / "data" / "a.tar", 4), str(tmp_path / "run")
+    scanned: list[str] = []
+
+    def scan(place: str, stamp: str) -> object:
+        scanned.append(place)
+        return scan_shard(place, stamp)
+
+    writable = index._writable
+    monkeypatch.setattr(index, "scan_shard", scan)
+    monkeypatch.setattr(index, "_writable", lambda folder: run in folder and writable(folder))
+    in_memory = Opened()
+    for _ in range(2):
+        assert len(Loader(16, opened=in_memory)(url, {})) == 4
+        assert len(Loader(16, opened=in_memory).texts(url, {}).keys) == 4
+    assert scanned == [url]
+    for _ in range(2):
+        assert len(Loader(16, opened=Opened(run))(url, {})) == 4
+    assert scanned == [url] * 2
 
 
 def test_samples_without_the_text_have_no_number(tmp_path: Path) -> None:
@@ -262,11 +307,11 @@ def test_a_store_that_is_away_is_no_fault_of_the_users(
     commit = committed_model(tmp_path / "run", small_recipe())
     config = EVALUATIONS.parse({"kind": "zero_shot", "name": "x", "data": "x.tar"})
 
-    def away(url: str) -> None:
+    def away(opened: Opened, url: str) -> None:
         with storage.explained(url):
             raise ConnectionResetError
 
-    monkeypatch.setattr("trainers.evaluate._open", away)
+    monkeypatch.setattr(Opened, "__call__", away)
     with pytest.raises(OutageError, match=r"^x.tar: "):
         evaluate(load_model(commit), commit, config)
 

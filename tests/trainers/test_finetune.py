@@ -118,6 +118,15 @@ def test_nothing_is_written_where_something_is_missing(tars: Path) -> None:
     assert not (tars / "out").exists()
 
 
+def test_a_place_that_cannot_be_written_ends_it_before_anything_is_learned(
+    tars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.finetuning.knn.Knn.run", lambda *_: pytest.fail("it learned"))
+    (tars / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        finetune(recipe_of(tars, mode={"kind": "knn"}), str(tars / "file" / "out"), CPU)
+
+
 @pytest.mark.parametrize("field", ["test", "shift"])
 @pytest.mark.parametrize("label", ["json.group", None])
 def test_pictures_that_are_learned_from_are_not_asked_about(

@@ -26,7 +26,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: found.append(f"set {device}"))
     monkeypatch.setattr("gc.collect", lambda: None)  # of all that tests hold: a second each time
     monkeypatch.setattr(on_device, "load_model", load)
-    monkeypatch.setattr(on_device, "evaluate", lambda model, commit, config: model)
+    monkeypatch.setattr(on_device, "evaluate", lambda model, *_: model)
     return found
 
 
@@ -38,6 +38,23 @@ def test_a_gpu_is_the_processs_own_before_anything_is_on_it(used: list[object]) 
     made = judge()
     assert [made.evaluated(name) for name in "ab"] == [GPU, GPU]
     assert used == ["set cuda:1", GPU, "set cuda:1"]
+
+
+def test_a_gpu_of_no_number_is_the_one_that_the_process_has(
+    used: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def numbered(device: torch.device) -> None:
+        assert device.index is not None  # as torch.cuda.set_device asks
+
+    monkeypatch.setattr(torch.cuda, "set_device", numbered)
+    any_gpu = torch.device("cuda")
+    assert judge(any_gpu).evaluated("a") == any_gpu
+    assert judge().evaluated("a") == GPU
+
+
+def test_a_torch_asks_for_the_number_of_the_gpu_that_it_sets() -> None:
+    with pytest.raises(ValueError, match=r"Expected a torch\.device with a specified index"):
+        torch.cuda.set_device(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(), NO_CONTEXT, NO_LIBRARY])

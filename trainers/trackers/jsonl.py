@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from pipelines import core
 from pipelines.shards import storage
+from trainers.core.tracker import TrackerConfig
 
 
 class Jsonl:
     """Writes ``RUN/metrics.jsonl``; a resumed run drops lines after its commit."""
 
-    class Config(core.Config):
+    class Config(TrackerConfig):
         """Seconds between writes to an object store, where files cannot grow; more if slow."""
 
         interval: float = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -12,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines import core
 from pipelines.core.config import load_yaml
 from pipelines.shards import storage
 from pipelines.shards.url import Url
+from trainers.core.tracker import TrackerConfig
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -27,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _KEY = re.compile(r"[\w. /-]{1,200}")
 _LONGEST = 6000  # characters of a parameter, by the server's limit
 _METRICS, _PARAMETERS = 1000, 100  # of a request, by the server's limits
+_PACKAGES = ("mlflow", "sqlalchemy")
 _HELD = 100_000  # metrics that wait for a server to come back
 
 
@@ -39,12 +42,13 @@ class Mlflow:
     at the same step. A server that does not answer is told of once, and training goes on.
     """
 
-    class Config(core.Config):
+    class Config(TrackerConfig):
         """Where metrics go.
 
         Attributes:
-            uri: Of a tracking server; None for ``RUN/mlflow.db``. Credentials are taken from
-                the environment, as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+            uri: Of a tracking server, or of a database at an absolute path; None for
+                ``RUN/mlflow.db``. Credentials are taken from the environment, as
+                MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
             experiment: Of MLflow's, made where it does not exist.
             interval: Seconds between requests; twelve times that after one that failed.
             timeout: Seconds that a request to a server may take.
@@ -54,6 +58,25 @@ class Mlflow:
         experiment: str = "eagleray"
         interval: float = Field(default=5.0, ge=0)
         timeout: int = Field(default=5, ge=1)
+
+        @field_validator("uri")
+        @classmethod
+        def _absolute(cls, uri: str | None) -> str | None:
+            if uri is not None and _relative(uri):
+                raise ValueError(
+                    f"'{uri}' is relative to a worker's folder, which is not kept; "
+                    "give a server or an absolute path, such as sqlite:////data/mlflow.db"
+                )
+            return uri
+
+        def check(self, run: str) -> None:
+            """Refuse a run beside which no file can be, and an environment without MLflow."""
+            # Not imported: that takes seconds.
+            missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+            if missing:
+                raise _uninstalled(f"no module named '{missing[0]}'")
+            if self.uri is None:
+                _file_beside(run)
 
     def __init__(self, config: Config, *, run: str, samples: int):
         """Start a run of MLflow's, or go on with the one of ``RUN/mlflow.json``.
@@ -174,27 +197,44 @@ class Mlflow:
             client.log_batch(self._id, params=parameters[start : start + _PARAMETERS])
 
 
+def _relative(uri: str) -> bool:
+    """Whether a URI is of a file whose place depends on the folder of the process."""
+    scheme, _, path = uri.rpartition(":") if "://" not in uri else uri.partition("://")
+    if scheme.startswith("sqlite"):
+        return not path.startswith("//")  # the first slash ends the host
+    if scheme in ("", "file"):
+        return not (path.startswith("/") or uri.startswith("databricks"))
+    return False
+
+
 def _check_installed() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow.tracking  # noqa: F401 to see whether it is there
         import sqlalchemy  # noqa: F401 which the file needs
     except ImportError as error:
-        raise core.ConfigError(
-            f"trackers: mlflow needs a package ({error}); "
-            "pip install alembic mlflow-skinny sqlalchemy"
-        ) from None
+        raise _uninstalled(str(error)) from None
 
 
-def _beside(run: str) -> tuple[str, str | None]:
-    """URIs of the run's database and of its artifacts, beside its other files."""
+def _uninstalled(why: str) -> core.ConfigError:
+    return core.ConfigError(
+        f"trackers: mlflow needs a package ({why}); pip install alembic mlflow-skinny sqlalchemy"
+    )
+
+
+def _file_beside(run: str) -> Path:
     fs, path = storage.locate(storage.join(run, "mlflow.db"))
     if not storage.is_local(fs):
         raise core.ConfigError(
             f"trackers: mlflow keeps a file beside local runs only, and {run} is none; "
             "set its uri to a tracking server"
         )
-    file = Path(path).resolve()
+    return Path(path).resolve()
+
+
+def _beside(run: str) -> tuple[str, str | None]:
+    """URIs of the run's database and of its artifacts, beside its other files."""
+    file = _file_beside(run)
     with storage.explained(run):
         file.parent.mkdir(parents=True, exist_ok=True)
     # MLflow's default for artifacts is the worker's folder, which is Ray's and not kept.

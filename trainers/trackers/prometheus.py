@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Gauge
 
-from pipelines import core
 from pipelines.shards import storage
+from trainers.core.tracker import TrackerConfig
 
 
 class Prometheus:
@@ -18,7 +18,7 @@ class Prometheus:
     replaces them. It is gone a while after its worker has ended.
     """
 
-    class Config(core.Config):
+    class Config(TrackerConfig):
         """Nothing to choose: Ray's own settings say where its endpoint is."""
 
     def __init__(self, config: Config, *, run: str, samples: int):

@@ -11,14 +11,14 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from pipelines import core
 from pipelines.shards import storage
+from trainers.core.tracker import TrackerConfig
 
 
 class Tensorboard:
     """Writes event files into ``RUN/tensorboard``; a resumed run drops points after its commit."""
 
-    class Config(core.Config):
+    class Config(TrackerConfig):
         """Seconds between writes to an object store, where files cannot grow; more if slow."""
 
         interval: float = 30.0

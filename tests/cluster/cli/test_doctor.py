@@ -18,8 +18,8 @@ from pipelines.core import UserError
 from tests.cluster.test_doctor import machine
 
 RECIPE = "clip-emoji"
-ANYWHERE = ["versions", "batch", "data", "evaluations"]
-HERE = ["versions", "batch", "devices", "memory", "data", "evaluations"]
+ANYWHERE = ["versions", "batch", "data", "evaluations", "trackers"]
+HERE = ["versions", "batch", "devices", "memory", "data", "evaluations", "trackers"]
 Connected = list[tuple[Profile, str]]
 
 
@@ -76,7 +76,7 @@ def test_a_check_that_fails_is_told_with_all_others_and_fails(
 ) -> None:
     fault = "s3://me:hunter22@bucket: [access] refused"
     monkeypatch.setattr("cluster.look.look_at_data", lambda *_: Data(fault=fault))
-    message = r"^2 of 6 checks failed; first: 3 workers do not divide"
+    message = r"^2 of 7 checks failed; first: 3 workers do not divide"
     with pytest.raises(UserError, match=message):
         command(RECIPE, workers=3, as_json=as_json)
     out = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_missing_data_of_evaluations_and_a_place_that_cannot_be_written_fail(
 ) -> None:
     monkeypatch.setattr("cluster.look.look_at_evaluations", lambda _: ["knn a: none"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^2 of 7 checks failed; first: knn a: none$"):
+    with pytest.raises(UserError, match=r"^2 of 8 checks failed; first: knn a: none$"):
         command(RECIPE, str(tmp_path / "file" / "run"), as_json=True)
     failed = {f["check"] for f in findings(capsys) if f["level"] == "error"}
     assert failed == {"evaluations", "out"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +119,15 @@ def test_a_refused_fallback_is_an_error(read_only, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "exists", exists)
     with pytest.raises(StorageError, match="access refused"):
         open_index(f"{read_only}/*.tar", f"{tmp_path}/run")
+
+
+def test_entries_of_shipped_tars_travel_with_the_index(scan):
+    """A node unpacks its own copies: what one writes beside them, no other finds."""
+    before = storage.names("eagleray://emoji")
+    found = open_index("eagleray://emoji/emoji-unseen-*.tar", "memory://run", scan)
+    assert scan.take() == []  # not by tasks, which may be on another node
+    assert set(found.shards["entries"].to_pylist()) == {""}
+    copy = pickle.loads(pickle.dumps(found))
+    assert copy.spans(0).shape == (2, len(copy))
+    assert storage.names("eagleray://emoji") == before
+    assert not storage.exists("memory://run/_eagleray")

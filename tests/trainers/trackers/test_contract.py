@@ -34,6 +34,14 @@ def test_unknown_key_is_refused(kind: str) -> None:
 
 
 @every
+def test_a_run_in_a_local_folder_passes_the_check_which_leaves_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    TRACKERS.parse({"kind": kind}).check(str(tmp_path / "run"))  # type: ignore[attr-defined]
+    assert not list(tmp_path.iterdir())
+
+
+@every
 def test_lines_are_taken_until_the_end_and_closing_twice_is_harmless(
     kind: str, tmp_path: Path
 ) -> None:

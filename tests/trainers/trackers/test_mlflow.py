@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from cluster.profile import load_profile
-from pipelines.core import ConfigError, StorageError
+from pipelines.core import ConfigError, StorageError, validate
 from tests.trainers.conftest import small_recipe
 from trainers.trackers.mlflow import Mlflow
 
@@ -180,3 +180,38 @@ def test_a_profile_that_holds_a_credential_is_refused_before_it_goes_anywhere(
     with pytest.raises(StorageError, match="must not hold credentials") as error:
         load_profile(str(file))
     assert "hunter2" not in str(error.value)
+
+
+def test_a_run_in_a_bucket_is_refused_before_it_starts_unless_there_is_a_server() -> None:
+    with pytest.raises(
+        ConfigError, match=r"local runs only, and memory://run is none; set its uri"
+    ):
+        Mlflow.Config().check("memory://run")
+    Mlflow.Config(uri="http://localhost:5000").check("memory://run")
+
+
+def test_a_missing_package_is_named_before_a_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.trackers.mlflow._PACKAGES", ("mlflow", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"'no_such_package'.*; pip install alembic"):
+        Mlflow.Config().check(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///mlflow.db", "sqlite:///a/mlflow.db", "mlruns", "file:mlruns", "./mlruns"]
+)
+def test_a_store_at_a_relative_place_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"profile: uri: .* is relative to a worker's folder"):
+        validate(Mlflow.Config, {"uri": uri}, "profile")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("http://localhost:5000", "databricks", "databricks://work", "postgresql://host/db"),
+        *("sqlite:////data/mlflow.db", "file:///data/mlruns", "file:/data/mlruns", "/data/mlruns"),
+    ],
+)
+def test_a_store_at_one_place_for_all_is_taken(uri: str) -> None:
+    assert validate(Mlflow.Config, {"uri": uri}, "profile").uri == uri

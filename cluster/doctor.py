@@ -142,7 +142,8 @@ def room(recipe: Recipe, profile: Profile, nodes: Sequence[Node]) -> Finding:
         nodes: What each node has, whether it is free or not.
     """
     need = Need.of(profile, recipe.global_batch)
-    if not fitting(need if need.varies else replace(need, reading=0.0, drawing=0.0), nodes):
+    reading = need.reading if need.varies else 0.0
+    if not fitting(replace(need, reading=reading, drawing=0.0), nodes):
         text = f"no room for {need} on its {len(nodes)} nodes"
     elif short := _short(profile, need.least, nodes):
         text = short
@@ -298,14 +299,21 @@ def writable(url: str, here: Callable[[], float] = time.time) -> Iterator[Findin
         yield _apart(max(before - written, written - after), "out's clock")
 
 
-def trackers(profile: Profile, run: str) -> Iterator[Finding]:
-    """Whether metrics can go where they should, for a run at this URL."""
+def trackers(profile: Profile, run: str, here: bool = True) -> Iterator[Finding]:
+    """Whether metrics can go where they should.
+
+    Args:
+        profile: Where they should.
+        run: URL of the run.
+        here: Whether the workers are on this machine, and its packages theirs.
+    """
+    level: Level = "error" if here else "warning"
     fine = []
     for tracker in profile.trackers:
         try:
             tracker.check(run)
         except UserError as error:
-            yield Finding("error", "trackers", str(error))
+            yield Finding(level, "trackers", str(error))
         else:
             fine.append(TRACKERS.kind_of(tracker))
     if fine:

@@ -206,7 +206,8 @@ class EvaluationManager:
                     if now - standing.since > self._limits.timeout:
                         self._put(standing, "running")  # and is stopped as one that hangs
         for action in decide(list(self._standings.values()), self._limits, now):
-            self._act(action, now)
+            if not self._left.is_set():
+                self._act(action, now)
 
     def _follow_up(self, standing: Standing, status: Status, now: float) -> None:
         waited = now - standing.since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from cluster.workforce import Need, Node, cluster_nodes, grows
 from pipelines.core import StorageError
@@ -11,6 +12,7 @@ from pipelines.shards import storage
 
 LOOK = 5.0  # seconds between two looks at the cluster
 _SELDOM = 3600.0  # the same, at most, where runs left for room that was not there
+_LEAVING = 10.0  # seconds that a look under way is waited for
 _SURE = 2  # looks in a row that must find room before a run is interrupted for it
 
 
@@ -53,8 +55,9 @@ class Growth:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         if self._workers < self._need.most:
-            self._thread.join()
-            storage.remove(self._url)
+            self._thread.join(_LEAVING)  # a head or a store may be away, and the user waits
+            with suppress(StorageError):  # the next attempt removes it as well
+                storage.remove(self._url)
 
     def _watch(self) -> None:
         seen = 0
@@ -71,6 +74,8 @@ class Growth:
                 return
 
     def _ask(self) -> bool:
+        if self._closed.is_set():  # it looked for long, and the next attempt has begun
+            return True
         try:
             storage.write_text(self._url, f'{{"workers": {self._workers}}}')
         except StorageError as error:

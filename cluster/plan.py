@@ -255,7 +255,7 @@ def memory(
     if profile.device == "cpu":
         found["activations"] = round(local * measured.sample_bytes)
         found["process"] = measured.process
-        found["waiting"] = waiting(recipe, profile, measured.row_bytes)
+        found["waiting"] = waiting(recipe, profile, measured)
         found["cache"] = measured.cached
     else:
         found["host"] += measured.cached
@@ -280,10 +280,15 @@ def _at(engine: EngineConfig, stage: int) -> EngineConfig:
     )
 
 
-def waiting(recipe: Recipe, profile: Profile, row_bytes: int) -> int:
-    """Bytes of decoded batches that a worker has from the object store, at most all of its run."""
-    local = recipe.global_batch // profile.workers
-    return min(profile.reader.memory, recipe.steps * local * row_bytes)
+def waiting(recipe: Recipe, profile: Profile, measured: Measured) -> int:
+    """Bytes of decoded batches that a worker has from the object store, at most all of its run.
+
+    What it keeps it takes from there once.
+    """
+    taken = recipe.steps * recipe.global_batch // profile.workers
+    if measured.cached:
+        taken = min(taken, measured.epoch)
+    return min(profile.reader.memory, taken * measured.row_bytes)
 
 
 def _read_of(recipe: Recipe, profile: Profile, measured: Measured) -> float:

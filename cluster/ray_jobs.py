@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.evaluation_jobs import Status
 from cluster.session import TOKEN, check_address, one_line
+from cluster.workforce import Node, cluster_nodes
 from pipelines.core import UserError
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # the library prefers them to its argument
@@ -49,27 +49,28 @@ def _hidden(names: Sequence[str]) -> Iterator[None]:
         os.environ.update(values)
 
 
-def beside_gpus(look: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes) -> dict[str, float]:
+def beside_gpus(look: Callable[[], tuple[list[Node], list[Node]]] = cluster_nodes) -> Node:
     """Resources that put a job on a node with GPUs without taking one; none where no node has.
 
-    Ray would put it on the head, or on nodes without GPUs while they have room.
+    Ray would put it on the head, or on nodes without GPUs while they have room. Of several it is
+    the one with the most CPUs that are free.
 
     Args:
-        look: Tells of the nodes of the cluster that this process is connected to.
+        look: Tells what the cluster's nodes have, and what of it is free.
 
     Raises:
         RuntimeError: The cluster's head does not answer.
     """
     try:
-        nodes = look()
+        whole, free = look()
     except Exception as error:  # of any type, while the head is away
         raise RuntimeError(f"could not look for GPUs: {one_line(error)}") from error
-    for node in nodes:
-        has = node["Resources"] if node["Alive"] else {}
-        if has.get("GPU"):
-            own = (name for name in has if name.startswith("node:") and name != _HEAD)
-            return dict.fromkeys(own, _TRACE)
-    return {}
+    pairs = [(node, spare) for node, spare in zip(whole, free, strict=True) if node.get("GPU")]
+    if not pairs:
+        return {}
+    roomy, _ = max(pairs, key=lambda pair: pair[1].get("CPU", 0.0))
+    own = (name for name in roomy if name.startswith("node:") and name != _HEAD)
+    return dict.fromkeys(own, _TRACE)
 
 
 class RayJobs:
@@ -89,7 +90,7 @@ class RayJobs:
         environment: dict[str, Any],
         cpus: float = 0,
         gpus: float = 0,
-        where: Callable[[], dict[str, float]] = dict,
+        where: Callable[[], Node] = dict,
     ):
         self._client = client(address)
         self._environment, self._cpus, self._gpus = environment, cpus, gpus
@@ -105,7 +106,7 @@ class RayJobs:
             runtime_env=self._environment or None,
             entrypoint_num_cpus=self._cpus,
             entrypoint_num_gpus=self._gpus,
-            entrypoint_resources=self._where() or None,
+            entrypoint_resources=dict(self._where()) or None,
         )
 
     def running(self, beginning: str) -> str | None:

@@ -35,6 +35,7 @@ class Need:
         worker: Resources of a worker.
         reading: Logical CPUs of a worker's readers, on any node.
         drawing: GPUs of the fewest readers of a worker, which they keep while they wait.
+        drawn: GPUs of all of its readers, which they may have while it trains.
         tasks: Resources of read tasks that must have room, or no batch would ever come.
     """
 
@@ -45,6 +46,7 @@ class Need:
     reading: float
     tasks: Sequence[Node] = ()
     drawing: float = 0.0
+    drawn: float = 0.0
 
     @property
     def each(self) -> Node:
@@ -69,7 +71,8 @@ class Need:
         shared = batch // profile.engine.accumulate
         tasks = read_tasks(profile, profile.workers)
         worker, gpus = worker_resources(profile), profile.reader.gpus
-        return cls(shared, least, profile.workers, worker, reading, tasks, gpus)
+        drawn = profile.reader.tasks_ahead * gpus
+        return cls(shared, least, profile.workers, worker, reading, tasks, gpus, drawn)
 
 
 def worker_resources(profile: Profile) -> dict[str, float]:
@@ -203,12 +206,12 @@ def wait_for_workers(
 def _ask_for_the_fewest(need: Need, patience: float) -> None:
     """Reserve room for them and give it back: an autoscaler adds that to what is in use."""
     fewest = next(n for n in range(need.least, need.most + 1) if need.batch % n == 0)
-    cpus = fewest * need.reading
+    drawing = need.tasks[:fewest] if need.drawing else ()
+    cpus = fewest * need.reading - sum(task.get("CPU", 0.0) for task in drawing)
     # Of one CPU at most, so that readers may be on small nodes.
     reading = [1.0] * int(cpus) + [cpus % 1] * (cpus % 1 > _SLACK)
-    drawing = [{"GPU": need.drawing}] * fewest if need.drawing else []
-    workers = [dict(need.worker)] * fewest
-    group = placement_group([*workers, *({"CPU": some} for some in reading), *drawing])
+    wanted = [*[need.worker] * fewest, *drawing, *({"CPU": some} for some in reading)]
+    group = placement_group([dict(bundle) for bundle in wanted])
     try:
         group.wait(patience)
     finally:
@@ -268,7 +271,7 @@ def grows(need: Need, workers: int, whole: Sequence[Node], free: Sequence[Node])
         whole: What the nodes that stay have.
         free: What is free on each node.
     """
-    spare = _total(free)
-    total = {name: spare[name] + workers * amount for name, amount in need.each.items()}
+    spare, taken = _total(free), replace(need, drawing=need.drawn).each
+    total = {name: spare[name] + workers * amount for name, amount in taken.items()}
     found = _largest(need, workers + _room(need, free), total)
     return min(found, fitting(need, whole)) > workers

@@ -121,7 +121,11 @@ def _same(table: pa.Table) -> pa.Table:
 
 
 def stream(
-    reader: ray.ObjectRef, share: Share, config: ReaderConfig, change: Change | None = None
+    reader: ray.ObjectRef,
+    share: Share,
+    config: ReaderConfig,
+    change: Change | None = None,
+    here: Change | None = None,
 ) -> Iterator[pa.Table]:
     """Stream a worker's part of every global batch through Ray Data, or out of memory.
 
@@ -130,28 +134,31 @@ def stream(
         share: Which part of which global batches.
         config: How the reading is spread.
         change: What read tasks make of their tables, if anything, row by row.
+        here: The same for this process, which may lack the device of a read task.
 
     Yields:
         One table a global batch, of ``share.local`` rows, in order.
     """
     loaded: Reader = _load(reader)
     if change is None and may_keep(loaded, share, config.cache):
-        with contextlib.closing(_read_blocks(reader, share, config, None, cut_firsts)) as firsts:
+        with contextlib.closing(_read_blocks(reader, share, config, cut_firsts)) as firsts:
             reached = yield from read_once(loaded, share, Pieces(firsts), config.cache)
         share = replace(share, start=reached)
-    yield from _rebatch(_read_blocks(reader, share, config, change, cut), share.local)
+    blocks = _read_blocks(reader, share, config, cut, change, here or change)
+    yield from _rebatch(blocks, share.local)
 
 
 def _read_blocks(
     reader: ray.ObjectRef,
     share: Share,
     config: ReaderConfig,
-    change: Change | None,
     cutting: Callable[[Share, Order, int], Iterator[Rows]],
+    change: Change | None = None,
+    here: Change | None = None,
 ) -> Generator[pa.Table, None, None]:
     """Read the parts of a share, in as many graphs as it takes."""
     loaded: Reader = _load(reader)
-    size = loaded.row_bytes if change is None else _row_bytes(loaded, share, change)
+    size = loaded.row_bytes if here is None else _row_bytes(loaded, share, here)
     kept = None if change is None else ray.put(change)
     parts = cutting(share, loaded.order, config.rows(share, size))
     together = config.together(share.local, size, loaded.quick and change is None)
@@ -221,6 +228,8 @@ def _context(config: ReaderConfig, block: int) -> DataContext:
     # Also where rows are texts alone, of which nobody knows how large they are.
     context.target_max_block_size = max(block, config.small)
     context.custom_execution_callback_classes.append(Patience)
+    # Standing still is no fault: readers wait out an outage, training an upload.
+    context.execution_no_progress_timeout_s = -1
     return context
 
 

@@ -36,7 +36,12 @@ class Films:
 
 @torch.inference_mode()
 def read_films(
-    tower: nn.Module, view: ClipView, recipe: Recipe, films: Films, device: torch.device
+    tower: nn.Module,
+    view: ClipView,
+    recipe: Recipe,
+    films: Films,
+    device: torch.device,
+    kept: str | None = None,
 ) -> tuple[Tensor, Sequence[str]]:
     """Read films and what a tower makes of them; unreadable ones are left out.
 
@@ -47,6 +52,7 @@ def read_films(
         recipe: Says how films are decoded.
         films: Which.
         device: The tower's.
+        kept: Where the index is kept of films that are read-only; None keeps it in memory.
 
     Returns:
         Features, on the CPU, and labels. [N, D] float32, N texts
@@ -59,7 +65,7 @@ def read_films(
     wanted = {"size": None, "audio": None, "document": None, "text": {"label": films.label}}
     decode = recipe.data.decode.model_copy(update=wanted)
     data = recipe.data.model_copy(update={"decode": decode})
-    source = open_source(films.data)
+    source = open_source(films.data, fallback=kept)
     check_whole(source)
     reader = Reader(source, data, _SEED)
     count = min(films.samples, reader.order.size)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import re
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,7 @@ def _count(objective: Objective, batch: Batch, passes: _Passes = _forth_and_back
     with (
         alone(),
         _same_randomness(few.samples.device),
+        _uncompiled(few.samples.device),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
     ):
@@ -109,6 +111,14 @@ _FORMULAS = {torch.ops.aten.convolution_backward: _convolution_back}
 
 def _same_randomness(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def _uncompiled(device: torch.device) -> AbstractContextManager[None]:
+    """Call functions as they are written: beneath a counter they would never be compiled again."""
+    if device.type != "cuda" and "torch._dynamo" not in sys.modules:
+        return nullcontext()  # the compiler takes seconds to import
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @dataclass(frozen=True)

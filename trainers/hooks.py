@@ -200,12 +200,19 @@ class RunHooks:
 
     def quarantine(self, faults: list[dict[str, Any]]) -> None:
         """Keep the unreadable samples of all workers where the run stops because of them."""
-        with contextlib.suppress(Exception):  # the run's own error matters more
-            self._behind.join()
+        self.settle()
         if self._engine.rank == 0:
             with contextlib.suppress(Exception):
                 write_quarantine(quarantine_url(self._job.run), faults)
         gather_objects(None)  # a worker that stops ends the others
+
+    def settle(self) -> None:
+        """Let the last commit of all workers be completed, where all stop alike for another fault.
+
+        A worker that stops ends the others soon after, and with them what they still write.
+        """
+        with contextlib.suppress(Exception):  # that fault matters more
+            self._await_last()
 
     def finish(self, clock: Clock) -> None:
         """See the last commit completed, and keep where the time went."""
@@ -215,7 +222,7 @@ class RunHooks:
 
     def close(self) -> None:
         """Let the last commit be completed, and write what trackers hold back."""
-        with contextlib.suppress(Exception):
+        with unwatched(), contextlib.suppress(Exception):
             self._behind.join()
         for tracker in self._trackers:
             with contextlib.suppress(Exception):  # the run's own error matters more

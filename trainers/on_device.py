@@ -29,7 +29,7 @@ class OnDevice:
     def __init__(self, commit: Commit, device: torch.device, run: str | None = None):
         self._commit, self._device = commit, device
         self._model: Model | None = None
-        self._opened = Opened(run)
+        self._run, self._opened = run, Opened(run)
 
     def evaluated(self, config: Config) -> EvaluationResult:
         """Run an evaluation."""
@@ -47,10 +47,10 @@ class OnDevice:
         return self._evaluated(config)
 
     def _evaluated(self, config: Config) -> EvaluationResult:
-        if self._device.index is not None:  # of no certain one, it is the process's own already
+        if self._device.type == "cuda" and self._device.index is not None:
             torch.cuda.set_device(self._device)
         if self._model is None:
-            self._model = load_model(self._commit, self._device)
+            self._model = load_model(self._commit, self._device, self._run)
         return evaluate(self._model, self._commit, config, self._opened)
 
 

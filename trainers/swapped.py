@@ -25,9 +25,10 @@ def keep_gradients(optimizer: Any) -> None:
     write = swapper.swap_out_gradients
 
     def keep(parameter: Tensor, gradient_offsets: list[int], gradient_tensors: list[Any]) -> None:
-        for gradient in gradient_tensors:
+        held = [gradient.to("cpu") for gradient in gradient_tensors]  # a GPU has room for few
+        for gradient in held:
             gradient.swappable = False  # what the library asks of a tensor
-        write(parameter, gradient_offsets, gradient_tensors)
+        write(parameter, gradient_offsets, held)
 
     swapper.swap_out_gradients = keep
 

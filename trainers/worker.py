@@ -31,7 +31,7 @@ from trainers.hooks import RunHooks
 from trainers.job import Job
 from trainers.leaving import Leaving
 from trainers.loop import Plan, train
-from trainers.meter import Clock
+from trainers.meter import Clock, NotFinite
 from trainers.model import TOKENIZER, build_objective
 from trainers.notice import Notice
 from trainers.staging import scratch
@@ -61,7 +61,7 @@ def work(config: dict[str, Any]) -> None:
     share = Share(recipe.global_batch, rank, workers, done, recipe.steps)
     read = partial(_read, config["reader"], share, job)
     # Reading starts before the model is built: the first batch is there when it is needed.
-    tables = read(None) if job.augment == "worker" else iter(())
+    tables = read() if job.augment == "worker" else iter(())
     reader: Reader = ray.get(config["reader"])
 
     tokenizer = _tokenizer(job, found)
@@ -69,8 +69,9 @@ def work(config: dict[str, Any]) -> None:
     views = _views(objective, job, tokenizer, device)
     if job.augment == "readers":
         place = torch.device("cuda" if job.reader.gpus else "cpu")
-        there = _views(objective, job, tokenizer, place)
-        tables, views = read(Augmented(there, job.reader.threads)), partial(unpack, device=device)
+        there, here = (_views(objective, job, tokenizer, d) for d in (place, torch.device("cpu")))
+        made = (Augmented(views, job.reader.threads) for views in (there, here))
+        tables, views = read(*made), partial(unpack, device=device)
     effort = Effort(objective, device, job.engine.precision, workers)
     engine = _engine(objective, job, share, device)
     clock = _restore(engine, found) if found else Clock()
@@ -96,6 +97,9 @@ def work(config: dict[str, Any]) -> None:
             engine, watched(tables, job.patience), views, plan, recipe.optimizer, hooks, done, clock
         )
         hooks.finish(clock)
+    except NotFinite:  # which all workers raise alike
+        hooks.settle()
+        raise
     finally:
         notice.close()
         hooks.close()
@@ -118,10 +122,8 @@ def _engine(objective: Objective, job: Job, share: Share, device: torch.device) 
     return DeepSpeedEngine(objective, job.recipe.optimizer, job.engine, share.local, device)
 
 
-def _read(
-    reader: ray.ObjectRef, share: Share, job: Job, change: Augmented | None
-) -> Iterator[pa.Table]:
-    return iter(Ahead(stream(reader, share, job.reader, change), patience=job.reader.deadline))
+def _read(reader: ray.ObjectRef, share: Share, job: Job, *changes: Augmented) -> Iterator[pa.Table]:
+    return iter(Ahead(stream(reader, share, job.reader, *changes), patience=job.reader.deadline))
 
 
 def _views(

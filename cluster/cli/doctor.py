@@ -45,7 +45,7 @@ def command(
     machine, data = look.look_at_machine(), look.look_at_data(loaded, out)
     findings = list(doctor.examine(loaded, chosen, machine, data, here=not address))
     findings += doctor.evaluations(loaded, look.look_at_evaluations(loaded))
-    findings += doctor.trackers(chosen, out or "run")
+    findings += doctor.trackers(chosen, out or "run", here=not address)
     if out is not None:
         findings += doctor.writable(out)
     if address:

@@ -12,6 +12,7 @@ import typer
 from cluster.cli._options import Json
 from cluster.cli._progress import bar, say
 from cluster.cli._terminal import result_alone, tell
+from pipelines.core import UserError
 
 if TYPE_CHECKING:
     from pipelines.shards.index import Index, Listed, Scan, Scanned
@@ -37,7 +38,10 @@ def command(
     from cluster.session import connect
     from pipelines.shards.index import open_index
     from pipelines.shards.index_tasks import scan_on_cluster
+    from pipelines.shards.storage import SHIPPED
 
+    if url.startswith(SHIPPED):
+        raise UserError(f"{url}: comes with the project, and is indexed in memory each time")
     say(f"connecting to {cluster}" if cluster else "starting Ray")
     with result_alone(), connect(Profile(), cluster), bar("shards") as watch:
         started = time.perf_counter()

@@ -322,4 +322,6 @@ def test_a_tracker_that_cannot_write_beside_the_run_is_found() -> None:
     assert bad.check == "trackers"
     assert "set its uri" in bad.text
     assert good.text == "metrics go to jsonl"
+    elsewhere, _ = trackers(chosen, "memory://run", here=False)  # whose packages are others
+    assert elsewhere.level == "warning"
     assert [found.text for found in trackers(chosen, "run")] == ["metrics go to jsonl, mlflow"]

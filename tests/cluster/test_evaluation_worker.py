@@ -77,8 +77,10 @@ def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
         )  # fmt: skip
 
     ran: list[str] = []
+    opened: list[Any] = []
 
-    def evaluate(model: object, commit: object, config: Any, _: object) -> EvaluationResult:
+    def evaluate(model: object, commit: object, config: Any, given: object) -> EvaluationResult:
+        opened.append(given)
         assert (model, commit) == ("the model", "the commit")
         ran.append(config.name)
         if config.name == "broken":
@@ -91,10 +93,18 @@ def test_what_is_filed_is_not_run_again_and_what_breaks_holds_up_no_other(
         run=str(tmp_path), folder="/", checkpoint="c", digest="d", samples=8, evaluations=asked
     )
     monkeypatch.setattr(evaluation_worker, "open_commit", lambda _: "the commit")
-    monkeypatch.setattr(on_device, "load_model", lambda *_: "the model")
+
+    def load_model(commit: object, device: object, kept: str | None) -> str:
+        assert kept == request.run
+        return "the model"
+
+    monkeypatch.setattr(on_device, "load_model", load_model)
     monkeypatch.setattr(on_device, "evaluate", evaluate)
     file_result(request.run, result("filed"))
     (line,) = evaluation_worker.run_request(request, CPU)
+    assert len(opened) == 2
+    assert opened[0] is opened[1]
+    assert opened[0]._fallback == request.run
     assert line.startswith("zero_shot broken: RuntimeError: 401 for ")
     assert ran == ["broken", "new"]
     assert done(request) == {("zero_shot", "filed"), ("zero_shot", "new")}

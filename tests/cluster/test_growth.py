@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -95,3 +96,37 @@ def test_a_file_that_cannot_be_written_is_said_and_tried_again(
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert said == ["could not ask for more workers, and will again: the store is away"]
+
+
+def test_a_look_without_an_answer_holds_up_nobody_and_asks_for_nothing_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.growth._LEAVING", 0.05)
+    monkeypatch.setattr("cluster.growth._SURE", 1)
+    url, looking, answered = tmp_path / "leave.json", threading.Event(), threading.Event()
+
+    def look() -> tuple[list[Node], list[Node]]:
+        looking.set()
+        assert answered.wait(60.0)
+        return [{"CPU": 8.0}], [{"CPU": 6.0}]
+
+    with Growth(need(), 1, str(url), print, look, every=0.01) as growth:
+        assert looking.wait(20.0)
+    answered.set()
+    growth._thread.join(20.0)
+    assert not growth._thread.is_alive()
+    assert not url.exists()
+    assert not growth.asked
+
+
+def test_a_store_that_is_away_hides_no_other_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(url: str) -> None:
+        raise OutageError("the store is away")
+
+    growth = Growth(need(), 1, str(tmp_path / "leave.json"), print, lambda: ([], []))
+    growth.__enter__()
+    monkeypatch.setattr(storage, "remove", away)
+    growth.__exit__(RuntimeError, RuntimeError("the group failed"), None)
+    assert not growth._thread.is_alive()

@@ -12,6 +12,7 @@ from ray.exceptions import AuthenticationError, RaySystemError
 from cluster import ray_jobs
 from cluster.ray_jobs import RayJobs, beside_gpus, client
 from cluster.session import Session
+from cluster.workforce import Node
 from pipelines.core import UserError
 
 
@@ -47,32 +48,29 @@ def test_a_cluster_that_wants_a_token_says_so(monkeypatch: pytest.MonkeyPatch) -
         client("http://h:1")
 
 
-HEAD: dict[str, object] = {
-    "Alive": True,
-    "Resources": {"CPU": 4.0, "node:10.0.0.1": 1.0, "node:__internal_head__": 1.0},
-}
-GONE = {"Alive": False, "Resources": {"GPU": 8.0, "node:10.0.0.2": 1.0}}
-GPUS = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 8.0, "node:10.0.0.3": 1.0}}
-BOTH = {"Alive": True, "Resources": {"GPU": 1.0, **HEAD["Resources"]}}  # type: ignore[dict-item]
+HEAD = {"CPU": 4.0, "node:10.0.0.1": 1.0, "node:__internal_head__": 1.0}
+FULL = {"CPU": 8.0, "GPU": 8.0, "node:10.0.0.2": 1.0}
+ROOMY = {"CPU": 8.0, "GPU": 8.0, "node:10.0.0.3": 1.0}
+FREE = [{"CPU": 4.0}, {"CPU": 1.0}, {"CPU": 2.0}]
 
 
 @pytest.mark.parametrize(
     ("nodes", "expected"),
     [
-        ([HEAD, GONE, GPUS], {"node:10.0.0.3": 0.001}),
-        ([BOTH], {"node:10.0.0.1": 0.001}),
-        ([HEAD, GONE], {}),
+        ([HEAD, FULL, ROOMY], {"node:10.0.0.3": 0.001}),
+        ([HEAD | {"GPU": 1.0}], {"node:10.0.0.1": 0.001}),
+        ([HEAD], {}),
         ([], {}),
     ],
 )
-def test_a_job_without_a_gpu_of_its_own_goes_where_gpus_are(
-    nodes: list[dict[str, object]], expected: dict[str, float]
+def test_a_job_without_a_gpu_of_its_own_goes_where_gpus_and_the_most_free_cpus_are(
+    nodes: list[Node], expected: Node
 ) -> None:
-    assert beside_gpus(lambda: nodes) == expected
+    assert beside_gpus(lambda: (nodes, FREE[: len(nodes)])) == expected
 
 
 def test_a_head_that_is_away_is_a_refusal_of_the_job() -> None:
-    def away() -> list[dict[str, object]]:
+    def away() -> tuple[list[Node], list[Node]]:
         raise RaySystemError("the head is away")
 
     with pytest.raises(RuntimeError, match=r"could not look for GPUs: .*the head is away"):
@@ -80,7 +78,7 @@ def test_a_head_that_is_away_is_a_refusal_of_the_job() -> None:
 
 
 @pytest.mark.ray
-def test_a_job_is_put_where_it_is_told(
+def test_a_job_takes_what_it_is_told_beside_cpus_and_gpus(
     ray_cluster: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, name = ray.nodes()[0]["Resources"], f"placed-{uuid.uuid4().hex[:6]}"

@@ -121,8 +121,16 @@ def test_an_attempt_starts_with_what_is_free_once_that_is_all_there_is(
             False,
         ),
         (replace(need(worker=GPU), drawing=0.5), 2, [{"CPU": 9.0, "GPU": 4.0}], [GPU], False),
+        # Its second reader has a GPU of the other node, and gives it back.
         (
-            replace(need(worker=GPU), drawing=0.5),
+            replace(need(most=2, worker=GPU), drawing=1.0, drawn=2.0),
+            1,
+            [{"CPU": 4.0, "GPU": 2.0}] * 2,
+            [{"CPU": 2.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}],
+            True,
+        ),
+        (
+            replace(need(worker=GPU), drawing=0.5, drawn=0.5),
             2,
             [{"CPU": 9.0, "GPU": 6.0}],
             [{"CPU": 6.0, "GPU": 3.0}],
@@ -223,8 +231,8 @@ class Room:
         (need(), [CPU, {"CPU": 0.5}]),
         (need(least=3), [*[CPU] * 4, {"CPU": 1.0}, {"CPU": 1.0}]),  # three do not divide the batch
         (
-            replace(need(worker=GPU), drawing=0.25),
-            [GPU, {"CPU": 0.5}, {"GPU": 0.25}],
+            replace(need(worker=GPU), drawing=0.25, tasks=[{"CPU": 0.25, "GPU": 0.25}] * 4),
+            [GPU, {"CPU": 0.25, "GPU": 0.25}, {"CPU": 0.25}],
         ),
     ],
 )
@@ -265,6 +273,7 @@ def test_what_a_profile_asks_for() -> None:
     augmenting = Need.of(Profile(workers=4, reader=ReaderConfig(gpus=0.5)), 64)
     assert augmenting.tasks == [{"CPU": 0.25, "GPU": 0.5}] * 4
     assert augmenting.each == {"CPU": 1.5, "GPU": 0.5}
+    assert augmenting.drawn == 1.0  # two tasks ahead
     assert Need.of(Profile(reader=ReaderConfig(cpus=0)), 64).tasks == []
     parts = EngineConfig(accumulate=8)
     cut = Need.of(Profile(workers=4, min_workers=1, engine=parts), 48)

@@ -161,6 +161,22 @@ class TestOnRay:
         assert same(found, expected)
         assert len({epoch for table in found for epoch in table["epoch"].to_pylist()}) > 1
 
+    def test_what_readers_devices_make_is_sized_without_them(self):
+        import ray
+
+        me = os.getpid()
+
+        def elsewhere(table: pa.Table) -> pa.Table:
+            assert os.getpid() != me, "this process has no such device"
+            return table.append_column("mark", pa.array([7] * table.num_rows))
+
+        def here(table: pa.Table) -> pa.Table:
+            return table.append_column("mark", pa.array([0] * table.num_rows))
+
+        share = Share(4, 0, 1, 0, 5)
+        found = list(stream(ray.put(make_reader()), share, ReaderConfig(), elsewhere, here))
+        assert [table["mark"].to_pylist() for table in found] == [[7] * 4] * 5
+
     def test_a_run_longer_than_one_graph_goes_on(self, monkeypatch):
         import ray
 
@@ -176,6 +192,19 @@ class TestOnRay:
         assert list(stream(ray.put(make_reader()), Share(4, 0, 1, 3, 3), ReaderConfig())) == []
 
 
+LITTLE = ReaderConfig(
+    batches_per_task=4, samples_per_task=1, tasks_ahead=1, memory=1 << 20, cache=0
+)
+
+
+def pictures() -> Reader:
+    """Of which little memory holds few batches."""
+    data = DataConfig.model_validate(
+        {"source": {"kind": "synthetic"}, "decode": {"size": 64, "text": {"caption": "txt"}}}
+    )
+    return Reader(Synthetic(Synthetic.Config(samples=64, size=64)), data, seed=5)
+
+
 @pytest.mark.ray
 def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_executor(ray_cluster):
     """The executor once span while readers were as far ahead as they may be."""
@@ -183,13 +212,7 @@ def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_execu
 
     import ray
 
-    data = DataConfig.model_validate(
-        {"source": {"kind": "synthetic"}, "decode": {"size": 64, "text": {"caption": "txt"}}}
-    )
-    reader = Reader(Synthetic(Synthetic.Config(samples=64, size=64)), data, seed=5)
-    least = {"batches_per_task": 4, "samples_per_task": 1, "tasks_ahead": 1, "memory": 1 << 20}
-    config = ReaderConfig(**least, cache=0)
-    tables = stream(ray.put(reader), Share(64, 0, 1, 0, 200), config)
+    tables = stream(ray.put(pictures()), Share(64, 0, 1, 0, 200), LITTLE)
     next(tables)
     time.sleep(4)  # readers fill what they may
     before, began = time.process_time(), time.monotonic()
@@ -197,6 +220,21 @@ def test_a_consumer_that_is_busy_elsewhere_shares_its_process_with_an_idle_execu
     share = (time.process_time() - before) / (time.monotonic() - began)
     tables.close()
     assert share < 0.25
+
+
+@pytest.mark.ray
+def test_a_graph_that_stands_still_is_not_ended_for_that(ray_cluster, monkeypatch):
+    """Training may wait for an upload for longer than Ray Data waits for progress."""
+    import time
+
+    import ray
+
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1.0)
+    tables = stream(ray.put(pictures()), Share(64, 0, 1, 0, 200), LITTLE)
+    next(tables)
+    time.sleep(6)  # readers fill what they may, and then stand still
+    assert len([next(tables) for _ in range(50)]) == 50
+    tables.close()
 
 
 @pytest.mark.ray

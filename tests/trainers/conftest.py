@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from pipelines.core.batch import Batch
 from pipelines.reader import DataConfig, Reader, Share, open_source
 from pipelines.reader_config import ReaderConfig
+from pipelines.shards import index
+from pipelines.shards.entries import scan_shard
 from pipelines.stream import stream_here
 from pipelines.views import (
     AudioPresentView,
@@ -125,3 +128,17 @@ def make_commit(run: str, engine: Engine, state: State, texts: Mapping[str, str]
     staged = stage(run, engine, state, texts)
     publish(staged, 0)
     return staged.commit
+
+
+@pytest.fixture
+def scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Shards that were scanned; their indexes can be kept in ``tmp_path / "run"`` alone."""
+    found, writable, run = list[str](), index._writable, str(tmp_path / "run")
+
+    def scan(url: str, stamp: str) -> object:
+        found.append(url)
+        return scan_shard(url, stamp)
+
+    monkeypatch.setattr(index, "scan_shard", scan)
+    monkeypatch.setattr(index, "_writable", lambda folder: run in folder and writable(folder))
+    return found

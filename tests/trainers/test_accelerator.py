@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from trainers.accelerator import use_accelerator
+
 # A machine whose GPU torch sees; touching it fails, as torch was built without its library.
 SEEN = """
 import sys, torch
@@ -34,3 +39,15 @@ def test_a_run_on_cpus_leaves_a_gpu_that_is_there_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "cpu" in done.stdout.split()
+
+
+@pytest.mark.parametrize(("device", "rank"), [("cuda:8", "8"), ("cuda", "2"), ("cpu", "2")])
+def test_the_librarys_gpu_is_the_workers(
+    monkeypatch: pytest.MonkeyPatch, device: str, rank: str
+) -> None:
+    """Of 16 GPUs that of local rank 2 is the ninth: Ray orders their numbers as texts."""
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("DS_ACCELERATOR", "")
+    use_accelerator(torch.device(device))
+    assert os.environ["LOCAL_RANK"] == rank
+    assert os.environ["DS_ACCELERATOR"] == device.partition(":")[0]

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core import DataError, OutageError
-from pipelines.shards import index, storage
-from pipelines.shards.entries import scan_shard
+from pipelines.shards import storage
 from pipelines.sources.synthetic import Synthetic
 from tests.trainers.conftest import small_recipe
 from tests.trainers.test_model import committed_model
@@ -112,18 +111,9 @@ def grey(pixels: np.ndarray) -> bytes:
 
 
 def test_a_read_only_data_set_is_scanned_once_and_then_known_to_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scanned: list[str]
 ) -> None:
     url, run = write(tmp_path / "data" / "a.tar", 4), str(tmp_path / "run")
-    scanned: list[str] = []
-
-    def scan(place: str, stamp: str) -> object:
-        scanned.append(place)
-        return scan_shard(place, stamp)
-
-    writable = index._writable
-    monkeypatch.setattr(index, "scan_shard", scan)
-    monkeypatch.setattr(index, "_writable", lambda folder: run in folder and writable(folder))
     in_memory = Opened()
     for _ in range(2):
         assert len(Loader(16, opened=in_memory)(url, {})) == 4

@@ -18,13 +18,13 @@ FILMS = Sprites.Config(
 DECODE = {"size": None, "video": {"frames": 6, "rate": 16, "size": 16, "sampling": "start"}}
 
 
-def model(**objective: object) -> Model:
+def model(kept: str | None = None, **objective: object) -> Model:
     recipe = small_recipe(
         tokenizer=None,
         data={"source": {"kind": "sprites", "samples": 8, "size": 16}, "decode": DECODE},
         objective={"video": SMALL_TOWERS["video"], **objective},
     )
-    return Model(build_objective(recipe, None), recipe, None)
+    return Model(build_objective(recipe, None), recipe, None, kept=kept)
 
 
 def test_films_are_cut_as_in_training_and_not_augmented() -> None:
@@ -88,3 +88,14 @@ def test_films_of_a_damaged_tar_are_refused(tmp_path: Path, make_tar) -> None:
         model(kind="clip_contrast", frames=6, stride=1).films(
             WebDataset.Config(url=str(path)), "json.scene", 8
         )
+
+
+def test_read_only_films_are_scanned_once_for_all_commits_of_a_run(
+    tmp_path: Path, make_tar, scanned: list[str]
+) -> None:
+    data = WebDataset.Config(url=str(make_tar(tmp_path / "a.tar", filmed(8))))
+    scanned.clear()  # of pictures that the films were made of
+    for _ in range(2):
+        contrast = model(str(tmp_path / "run"), kind="clip_contrast", frames=6, stride=1)
+        assert len(contrast.films(data, "json.scene", 8)[1]) == 8
+    assert scanned == [data.url]

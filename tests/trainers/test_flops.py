@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,27 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.project(x)[:, None].chunk(3, -1)
         return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def test_what_is_compiled_is_still_compiled_after_it_was_counted() -> None:
+    """The compiler leaves functions alone for good that it first meets beneath a counter."""
+    made: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        made.append(1)
+        return graph.forward
+
+    draw = torch.compile(lambda x: x * 2 + 1, backend=backend, dynamic=False)
+
+    class Draws(Tower):
+        def forward(self, batch: Batch) -> LossOutput:
+            return LossOutput(self.network(draw(batch.views["x"])).square().mean())
+
+    found = flops_per_sample(Draws(nn.Linear(4, 1)), batch_of(torch.rand(8, 4)))
+    assert found == flops_per_sample(Tower(nn.Linear(4, 1)), batch_of(torch.rand(8, 4)))
+    assert not made
+    draw(torch.rand(3, 4))
+    assert made
 
 
 @pytest.mark.parametrize("count", [2, 50])

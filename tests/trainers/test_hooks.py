@@ -174,9 +174,70 @@ def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
         monkeypatch.setattr("trainers.hooks.unwatched", leave)
         monkeypatch.setattr("trainers.hooks.gather_objects", ask)
         hooks.commit(80, Clock(), [], 0, judged=False)
-    assert events[:3] == ["unwatched", True, True]
-    assert events[-3:] == [False, False, "watched"]
+        assert events[:3] == ["unwatched", True, True]
+        assert events[-3:] == [False, False, "watched"]
     assert committed(str(tmp_path)) == [64, 80]
+
+
+@pytest.mark.parametrize("end", ["close", "quarantine"])
+def test_a_run_that_ends_with_an_error_is_not_ended_for_the_upload_that_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    go, events = threading.Event(), list[object]()
+
+    def slowly(staged: Staged, rank: int) -> None:
+        assert go.wait(10)
+        publish(staged, rank)
+
+    @contextmanager
+    def leave() -> Iterator[None]:
+        events.append(committed(str(tmp_path)))
+        go.set()
+        yield
+        events.append(committed(str(tmp_path)))
+
+    monkeypatch.setattr("trainers.hooks.publish", slowly)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        monkeypatch.setattr("trainers.hooks.unwatched", leave)
+        if end == "quarantine":
+            hooks.quarantine(FAULTS)
+        else:
+            hooks.close()
+        assert events[:2] == [[], [64]]
+
+
+def test_workers_that_all_stop_wait_for_each_others_part_of_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+    others = [True, True, False]
+
+    def ask(mine: object) -> list[object]:
+        return [mine, others.pop(0)] if isinstance(mine, bool) else [mine]
+
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+        hooks._behind.wait(10.0)
+        hooks.settle()
+    assert others == []
+
+
+def test_a_part_that_failed_hides_no_other_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
+
+    def fails(staged: Staged, rank: int) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr("trainers.hooks.publish", fails)
+    with closing(hooks_of(tmp_path)) as hooks:
+        hooks.commit(64, Clock(), [], 0, judged=False)
+        hooks.settle()
 
 
 def test_a_part_that_failed_is_told_by_who_failed_and_not_waited_for(

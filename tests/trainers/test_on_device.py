@@ -19,7 +19,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Where models were loaded, and GPUs chosen; a model is its device."""
     found: list[object] = []
 
-    def load(commit: object, device: torch.device) -> torch.device:
+    def load(commit: object, device: torch.device, kept: object) -> torch.device:
         found.append(device)
         return device
 

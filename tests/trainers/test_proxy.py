@@ -21,6 +21,7 @@ from tests.trainers.conftest import (
     tables_of,
 )
 from tests.trainers.objectives.test_contract import small
+from tests.trainers.test_evaluate import write
 from tests.trainers.test_model import committed_model
 from trainers.core.evaluation import Answers
 from trainers.core.objective import ComparingObjective, LossOutput, Objective
@@ -146,6 +147,18 @@ def test_a_model_is_asked_as_in_training() -> None:
     assert (found.right, found.examples, found.chance) == (naive(recipe, 3, 32), 32, 0.25)
     assert model.proxy(data, 32, 3) == found
     assert model.proxy(data, 10_000, 3).examples == 50  # all, each of them once
+
+
+def test_read_only_data_are_scanned_once_for_all_commits_of_a_run(
+    tmp_path: Path, scanned: list[str]
+) -> None:
+    recipe, url = rotation(), write(tmp_path / "data" / "a.tar", 20)
+    source = {"kind": "webdataset", "url": url}
+    data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": source}).data
+    for _ in range(2):
+        model = Model(build_objective(recipe, None), recipe, None, kept=str(tmp_path / "run"))
+        assert model.proxy(data, 16, 3).examples == 16
+    assert scanned == [url]
 
 
 def sizes_of(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, samples: int) -> list[int]:

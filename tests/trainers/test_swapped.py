@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -158,6 +159,16 @@ def test_gradients_stay_in_memory() -> None:
     )
     assert written == [("flat", [0, 2], gradients)]
     assert [gradient.swappable for gradient in gradients] == [False, False]  # type: ignore[attr-defined]
+
+
+def test_gradients_on_a_gpu_are_kept_on_its_host() -> None:
+    there, here, written = mock.Mock(), SimpleNamespace(), list[object]()
+    there.to.side_effect = {"cpu": here}.get
+    swapper = SimpleNamespace(swap_out_gradients=lambda *given: written.append(given))
+    keep_gradients(SimpleNamespace(optimizer_swapper=swapper))
+    swapper.swap_out_gradients("flat", [0], [there])
+    assert written == [("flat", [0], [here])]
+    assert here.swappable is False
 
 
 @pytest.mark.parametrize(("most", "size"), [(1, 1 + 2), (2, 4), (100, 5)])

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli.index import Counted, _show, describe
+from cluster.cli.index import Counted, _show, command, describe
+from pipelines.core import UserError
 from pipelines.shards.index import open_index, scan_here
 
 
@@ -43,3 +44,9 @@ def test_an_index_in_memory_says_that_it_is_not_kept(url: str, monkeypatch, caps
     assert not found["kept"]
     _show(found)
     assert "not kept: the data set is read-only; --keep FOLDER" in capsys.readouterr().out
+
+
+def test_shipped_data_need_no_index(monkeypatch) -> None:
+    monkeypatch.setattr("cluster.session.connect", lambda *_: pytest.fail("Ray was started"))
+    with pytest.raises(UserError, match=r"emoji-unseen-\*.tar: comes with the project"):
+        command("eagleray://emoji/emoji-unseen-*.tar")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -103,7 +104,7 @@ class Meter:
             self._clock.wait += waited
             self._wait += waited
         if table is not None:
-            marked = [text for text in table["fault"].to_pylist() if text]
+            marked = table["fault"].filter(pc.not_equal(table["fault"], "")).to_pylist()
             for fault in (fault for text in marked for fault in json.loads(text)):
                 self._faults[fault["shard"], fault["key"]] = fault
                 self.found += 1

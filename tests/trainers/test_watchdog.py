@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import faulthandler
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -69,16 +69,38 @@ def test_a_step_that_hangs_ends_its_process_and_tells_where_it_was() -> None:
     assert "the_step_that_hangs" in done.stderr
 
 
+STUCK = """
+import re, threading
+from trainers.watchdog import watched
+
+def work():  # as a training worker does, in a thread
+    for _ in watched(iter(range(2)), 0.5):
+        re.match("(a|aa)+$", "a" * 60 + "b")  # for years, and no other thread gets its turn
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_step_ends_where_python_itself_is_stuck() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == -signal.SIGALRM
+    assert "in work" in done.stderr
+
+
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What is done, in turn; nothing is armed, which would end the process of all tests."""
     found: list[object] = []
 
-    def arm(patience: float, *, exit: bool) -> None:
-        found.append(("arm", patience, exit))
+    def set_timer(which: int, seconds: float) -> None:
+        assert which == signal.ITIMER_REAL
+        found.append(("arm", seconds) if seconds else "cancel")
 
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", arm)
-    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: found.append("cancel"))
+    monkeypatch.setattr(signal, "setitimer", set_timer)
     return found
 
 
@@ -95,7 +117,7 @@ def tables(events: list[object]) -> Generator[int, None, None]:
     return made
 
 
-ARMED = ("arm", 0.2, True)
+ARMED = ("arm", 0.2)
 
 
 def test_waiting_for_a_table_and_what_comes_after_the_last_do_not_count(

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -163,7 +163,7 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
     """
     listed = storage.listing(pattern)
     if pattern.startswith(storage.SHIPPED):
-        return _checked(_refresh(listed, {}, (), "", scan_here), pattern)
+        return _in_memory(pattern, tuple(listed))
     name = f"index{VERSION}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}.parquet"
     beside = storage.join(listed[0][0].rpartition("/")[0], _FOLDER)
     folders = [beside, *([storage.join(fallback, _FOLDER)] if fallback else [])]
@@ -174,6 +174,12 @@ def open_index(pattern: str, fallback: str | None = None, scan: Scan = scan_here
             return _checked(Index(table), pattern)
     known = {shard["url"]: Shard(**shard) for table in loaded for shard in table.to_pylist()}
     return _checked(_refresh(listed, known, folders, name, scan), pattern)
+
+
+@lru_cache(maxsize=16)
+def _in_memory(pattern: str, listed: tuple[Listed, ...]) -> Index:
+    """Of shipped tars, which evaluations and tests open often."""
+    return _checked(_refresh(listed, {}, (), "", scan_here), pattern)
 
 
 def _kept(place: str, shards: int, foreign: bool) -> pa.Table | None:

@@ -145,7 +145,7 @@ def room(recipe: Recipe, profile: Profile, nodes: Sequence[Node]) -> Finding:
     reading = need.reading if need.varies else 0.0
     if not fitting(replace(need, reading=reading, drawing=0.0), nodes):
         text = f"no room for {need} on its {len(nodes)} nodes"
-    elif short := _short(profile, need.least, nodes):
+    elif short := _short(profile, need.fewest, nodes):
         text = short
     else:
         return Finding("ok", "cluster", f"has room for {need}")

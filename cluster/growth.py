@@ -55,7 +55,7 @@ class Growth:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         if self._workers < self._need.most:
-            self._thread.join(_LEAVING)  # a head or a store may be away, and the user waits
+            self._thread.join(_LEAVING)  # a head may be away, and the user waits
             with suppress(StorageError):  # the next attempt removes it as well
                 storage.remove(self._url)
 

@@ -55,6 +55,12 @@ class Need:
         return {"CPU": self.worker["CPU"] + self.reading, "GPU": gpus}
 
     @property
+    def fewest(self) -> int:
+        """Fewest workers that divide the batch; the least where none does."""
+        numbers = range(self.least, self.most + 1)
+        return next((n for n in numbers if self.batch % n == 0), self.least)
+
+    @property
     def varies(self) -> bool:
         """Whether an attempt may have fewer workers than the most."""
         return self.least < self.most
@@ -205,7 +211,7 @@ def wait_for_workers(
 
 def _ask_for_the_fewest(need: Need, patience: float) -> None:
     """Reserve room for them and give it back: an autoscaler adds that to what is in use."""
-    fewest = next(n for n in range(need.least, need.most + 1) if need.batch % n == 0)
+    fewest = need.fewest
     drawing = need.tasks[:fewest] if need.drawing else ()
     cpus = fewest * need.reading - sum(task.get("CPU", 0.0) for task in drawing)
     # Of one CPU at most, so that readers may be on small nodes.

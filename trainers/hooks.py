@@ -182,10 +182,13 @@ class RunHooks:
                 self._behind.check()  # a part that failed here is waited for elsewhere
                 if time.monotonic() - started > _LONGEST:
                     raise StorageError(f"{self._job.run}: the last commit is not written in hours")
-                if self._behind.busy:
-                    self._behind.wait(_AGAIN)
-                else:
-                    time.sleep(_AGAIN)
+                self._wait()
+
+    def _wait(self) -> None:
+        if self._behind.busy:
+            self._behind.wait(_AGAIN)
+        else:
+            time.sleep(_AGAIN)
 
     def _publish(self, staged: Staged, faults: list[dict[str, Any]], judged: bool) -> None:
         job, made = self._job, staged.commit
@@ -211,8 +214,10 @@ class RunHooks:
 
         A worker that stops ends the others soon after, and with them what they still write.
         """
-        with contextlib.suppress(Exception):  # that fault matters more
-            self._await_last()
+        # A part that failed is not told here: who left for it would leave the others waiting.
+        with unwatched():
+            while any(gather_objects(self._behind.busy)):
+                self._wait()
 
     def finish(self, clock: Clock) -> None:
         """See the last commit completed, and keep where the time went."""

@@ -49,7 +49,10 @@ def unwatched() -> Iterator[None]:
 
 
 def _arm(patience: float) -> None:
-    """Have the system's timer end this process, even where Python is stuck."""
+    """Have the system's timer end this process by SIGALRM, even where Python is stuck.
+
+    That holds where nothing else has taken the signal: in a training worker nothing does.
+    """
     _tell_stacks()
     signal.setitimer(signal.ITIMER_REAL, patience)
 

@@ -226,18 +226,27 @@ def test_workers_that_all_stop_wait_for_each_others_part_of_the_last_commit(
     assert others == []
 
 
-def test_a_part_that_failed_hides_no_other_fault(
+def test_who_failed_to_write_its_part_waits_for_the_others_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
+    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+    others = [True, True, False]
 
     def fails(staged: Staged, rank: int) -> None:
         raise StorageError("no space left")
 
+    def ask(mine: object) -> list[object]:
+        return [mine, others.pop(0)] if isinstance(mine, bool) else [mine]
+
     monkeypatch.setattr("trainers.hooks.publish", fails)
     with closing(hooks_of(tmp_path)) as hooks:
         hooks.commit(64, Clock(), [], 0, judged=False)
-        hooks.settle()
+        hooks._behind.wait(10.0)
+        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+        hooks.quarantine(FAULTS)
+    assert others == []
+    assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
 
 
 def test_a_part_that_failed_is_told_by_who_failed_and_not_waited_for(

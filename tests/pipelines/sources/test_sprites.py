@@ -52,7 +52,8 @@ def test_nothing_that_was_made_of_pictures_is_pickled(raws):
     list(source.read(np.arange(3)))
     index._in_memory.cache_clear()  # both would have the same one
     fresh = make()
-    assert len(pickle.dumps(source)) == len(pickle.dumps(fresh)) < 1_000_000
+    assert len(pickle.dumps(fresh)) < 1_000_000
+    assert len(pickle.dumps(source)) < len(pickle.dumps(fresh)) + 1000  # less than one picture
 
 
 def test_samples_and_seeds_differ(raws):

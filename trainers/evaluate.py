@@ -42,7 +42,7 @@ class Opened:
     """Data sets of evaluations, each opened once: of one that is read-only that is to read it all.
 
     Args:
-        fallback: Where indexes are kept of those; None keeps them in memory.
+        fallback: For the indexes of those; None keeps them in memory.
     """
 
     def __init__(self, fallback: str | None = None):

@@ -41,7 +41,7 @@ def read_films(
     recipe: Recipe,
     films: Films,
     device: torch.device,
-    kept: str | None = None,
+    fallback: str | None = None,
 ) -> tuple[Tensor, Sequence[str]]:
     """Read films and what a tower makes of them; unreadable ones are left out.
 
@@ -52,7 +52,7 @@ def read_films(
         recipe: Says how films are decoded.
         films: Which.
         device: The tower's.
-        kept: Where the index is kept of films that are read-only; None keeps it in memory.
+        fallback: For the index of films that are read-only; None keeps it in memory.
 
     Returns:
         Features, on the CPU, and labels. [N, D] float32, N texts
@@ -65,7 +65,7 @@ def read_films(
     wanted = {"size": None, "audio": None, "document": None, "text": {"label": films.label}}
     decode = recipe.data.decode.model_copy(update=wanted)
     data = recipe.data.model_copy(update={"decode": decode})
-    source = open_source(films.data, fallback=kept)
+    source = open_source(films.data, fallback=fallback)
     check_whole(source)
     reader = Reader(source, data, _SEED)
     count = min(films.samples, reader.order.size)

@@ -108,7 +108,7 @@ def finetune(
         sets, classes = with_masks(recipe.mask, sets)
     mode: Mode = MODES.build(recipe.mode)
     task = Task(tower, sets, recipe.seed, device, progress, classes)
-    _check_writable(out)  # before the work, which would be lost
+    storage.check_writable(out)  # before the work, which would be lost
     learned = mode.run(task)
     result = _result(recipe, commit, task, learned, time.perf_counter() - began)
     _write(out, recipe, result, learned.weights)
@@ -119,12 +119,6 @@ def _check_free(out: str, recipe: FinetuneRecipe) -> None:
     url = storage.join(out, RECIPE)
     if storage.exists(url) and storage.read_text(url) != recipe.to_yaml():
         raise ConfigError(f"{out}: holds what came of another recipe; give another --out")
-
-
-def _check_writable(out: str) -> None:
-    probe = storage.join(out, ".writable")
-    storage.write_text(probe, "")
-    storage.remove(probe)
 
 
 def _tower(

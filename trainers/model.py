@@ -66,7 +66,7 @@ class Model:
         recipe: It was trained by.
         tokenizer: Needed for texts.
         device: Where to compute.
-        kept: Where indexes are kept of data sets that are read-only; None keeps them in memory.
+        fallback: For indexes of data sets that are read-only; None keeps them in memory.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Model:
         recipe: Recipe,
         tokenizer: Tokenizer | None,
         device: torch.device | None = None,
-        kept: str | None = None,
+        fallback: str | None = None,
     ):
-        self.recipe, self._kept = recipe, kept
+        self.recipe, self._fallback = recipe, fallback
         self._device = device or torch.device("cpu")
         self._tokenizer = tokenizer
         self._objective = objective.to(self._device).eval()
@@ -129,7 +129,7 @@ class Model:
         tower = self._encoder("video", "a video tower")
         seen = next(v for v in self._objective.views.values() if isinstance(v, ClipView))
         films = Films(data, label, samples)
-        return read_films(tower, seen, self.recipe, films, self._device, self._kept)
+        return read_films(tower, seen, self.recipe, films, self._device, self._fallback)
 
     def proxy(self, data: Config, samples: int, seed: int) -> Answers:
         """Set the objective its own task.
@@ -137,7 +137,7 @@ class Model:
         What compares samples sees as many at once as training has views.
         """
         recipe, views = self.recipe, self._objective.views
-        source = open_source(data, fallback=self._kept)
+        source = open_source(data, fallback=self._fallback)
         check_whole(source)
         reader = Reader(source, recipe.data, seed)
         size = recipe.data.decode.size
@@ -168,14 +168,14 @@ class Model:
 
 
 def load_model(
-    commit: Commit, device: torch.device | None = None, kept: str | None = None
+    commit: Commit, device: torch.device | None = None, fallback: str | None = None
 ) -> Model:
     """Load a model from a commit; reads verified YAML, JSON and safetensors, unpickles nothing.
 
     Args:
         commit: The commit.
         device: Where to compute.
-        kept: Where indexes of data sets are kept that are read-only.
+        fallback: As a model's.
 
     Raises:
         StorageError: A file is missing, damaged or does not fit its recipe.
@@ -190,4 +190,4 @@ def load_model(
     except (RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise StorageError(f"{commit.url}: weights do not fit the recipe ({reason})") from None
-    return Model(objective, recipe, tokenizer, device, kept)
+    return Model(objective, recipe, tokenizer, device, fallback)

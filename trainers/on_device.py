@@ -23,13 +23,13 @@ class OnDevice:
     Args:
         commit: The commit.
         device: Where to compute.
-        run: Where indexes are kept of data sets that are read-only; None keeps them in memory.
+        fallback: For indexes of data sets that are read-only; None keeps them in memory.
     """
 
-    def __init__(self, commit: Commit, device: torch.device, run: str | None = None):
+    def __init__(self, commit: Commit, device: torch.device, fallback: str | None = None):
         self._commit, self._device = commit, device
         self._model: Model | None = None
-        self._run, self._opened = run, Opened(run)
+        self._fallback, self._opened = fallback, Opened(fallback)
 
     def evaluated(self, config: Config) -> EvaluationResult:
         """Run an evaluation."""
@@ -50,7 +50,7 @@ class OnDevice:
         if self._device.type == "cuda" and self._device.index is not None:
             torch.cuda.set_device(self._device)
         if self._model is None:
-            self._model = load_model(self._commit, self._device, self._run)
+            self._model = load_model(self._commit, self._device, self._fallback)
         return evaluate(self._model, self._commit, config, self._opened)
 
 

@@ -68,10 +68,8 @@ def work(config: dict[str, Any]) -> None:
     objective = build_objective(recipe, tokenizer)
     views = _views(objective, job, tokenizer, device)
     if job.augment == "readers":
-        place = torch.device("cuda" if job.reader.gpus else "cpu")
-        there, here = (_views(objective, job, tokenizer, d) for d in (place, torch.device("cpu")))
-        made = (Augmented(views, job.reader.threads) for views in (there, here))
-        tables, views = read(*made), partial(unpack, device=device)
+        tables = read(*_by_readers(objective, job, tokenizer))
+        views = partial(unpack, device=device)
     effort = Effort(objective, device, job.engine.precision, workers)
     engine = _engine(objective, job, share, device)
     clock = _restore(engine, found) if found else Clock()
@@ -82,16 +80,7 @@ def work(config: dict[str, Any]) -> None:
     notice = Notice(job.leave if rank == 0 else "")
     leaving = Leaving(engine, notice)
     hooks = RunHooks(job, engine, reader, tokenizer, samples, leaving, delivered, effort)
-    plan = Plan(
-        recipe.global_batch,
-        recipe.steps,
-        recipe.log_every,
-        recipe.commit_every,
-        recipe.data.quarantine_limit,
-        reader.order.size,
-        frozenset(job.skipped),
-        found.state().unreadable if found else 0,
-    )
+    plan = _plan(job, reader, found)
     try:
         train(
             engine, watched(tables, job.patience), views, plan, recipe.optimizer, hooks, done, clock
@@ -132,6 +121,26 @@ def _views(
     recipe = job.recipe
     size = recipe.data.decode.size
     return ViewBuilder(objective.views, recipe.seed, size, tokenizer, device, recipe.repeats)
+
+
+def _by_readers(objective: Objective, job: Job, tokenizer: Tokenizer | None) -> Iterator[Augmented]:
+    """What makes views where samples are read, and the same for this process, without a GPU."""
+    for device in ("cuda" if job.reader.gpus else "cpu", "cpu"):
+        yield Augmented(_views(objective, job, tokenizer, torch.device(device)), job.reader.threads)
+
+
+def _plan(job: Job, reader: Reader, found: Commit | None) -> Plan:
+    recipe = job.recipe
+    return Plan(
+        recipe.global_batch,
+        recipe.steps,
+        recipe.log_every,
+        recipe.commit_every,
+        recipe.data.quarantine_limit,
+        reader.order.size,
+        frozenset(job.skipped),
+        found.state().unreadable if found else 0,
+    )
 
 
 def _tokenizer(job: Job, found: Commit | None) -> Tokenizer | None:

@@ -41,7 +41,7 @@ def command(
     from pipelines.shards.storage import SHIPPED
 
     if url.startswith(SHIPPED):
-        raise UserError(f"{url}: comes with the project, and is indexed in memory each time")
+        raise UserError(f"{url}: comes with the project and needs no index")
     say(f"connecting to {cluster}" if cluster else "starting Ray")
     with result_alone(), connect(Profile(), cluster), bar("shards") as watch:
         started = time.perf_counter()

@@ -262,10 +262,8 @@ def _index(
 
 
 def _writable(folder: str) -> bool:
-    probe = storage.join(folder, ".writable")
     try:
-        storage.write_atomic(probe, b"")
-        storage.remove(probe)
+        storage.check_writable(folder)
     except StorageError:
         return False
     return True

@@ -55,6 +55,7 @@ __all__ = [
     "RefusedError",
     "StorageError",
     "changed",
+    "check_writable",
     "exists",
     "expand",
     "explained",
@@ -251,6 +252,17 @@ def write_atomic(url: str, data: bytes) -> None:
 def write_text(url: str, text: str) -> None:
     """Write a UTF-8 file, whole or not at all."""
     write_atomic(url, text.encode("utf-8"))
+
+
+def check_writable(folder: str) -> None:
+    """Write a file to a folder and remove it.
+
+    Raises:
+        StorageError: That is refused; the message says why.
+    """
+    probe = join(folder, ".writable")
+    write_atomic(probe, b"")
+    remove(probe)
 
 
 def move_in(source: Path, url: str) -> None:

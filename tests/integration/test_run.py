@@ -11,12 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pyarrow as pa
 import pytest
 import ray
 import torch
@@ -27,12 +24,11 @@ from cluster.run import Finished, train_run
 from cluster.session import Session
 from cluster.skipped import Skipped, read_skipped, write_skipped
 from pipelines.core import StorageError, UserError
-from pipelines.core.batch import Batch
 from pipelines.decode.tokenizer import Tokenizer
 from tests.integration.conftest import SAMPLES, lines_of, tar_recipe, train_workers
+from tests.integration.poison import poisoned
 from tests.trainers.conftest import builder_of, tables_of
-from trainers.checkpoint import committed, latest
-from trainers.job import Job
+from trainers.checkpoint import committed
 from trainers.loop import Plan, train
 from trainers.meter import Clock
 from trainers.model import build_objective
@@ -212,33 +208,7 @@ def test_a_batch_that_breaks_the_loss_after_a_commit_is_left_out_from_there_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, starts = tmp_path / "run", tmp_path / "starts"
-
-    def poisoned(config: dict[str, Any]) -> None:
-        from trainers import worker
-
-        job = Job.model_validate(config["job"])
-        found = latest(job.run)
-        at = [found.samples // 16 if found else 0]
-        with starts.open("a") as file:
-            file.write(f"{at[0]}\n")
-        watch, builder = worker.watched, worker.ViewBuilder
-
-        def counted(tables: Iterator[pa.Table], patience: int) -> Iterator[pa.Table]:
-            for table in watch(tables, patience):
-                at[0] += 1
-                yield table
-
-        class Poisoned(builder):
-            def __call__(self, table: pa.Table) -> Batch:
-                batch = super().__call__(table)
-                if at[0] == 13:
-                    batch.views["image"].fill_(math.nan)
-                return batch
-
-        worker.watched, worker.ViewBuilder = counted, Poisoned
-        worker.work(config)
-
-    monkeypatch.setattr("cluster.worker_group.work", poisoned)
+    monkeypatch.setattr("cluster.worker_group.work", poisoned(13, starts))
     train_here(tar_recipe(tars), load_profile("laptop", ("workers=1",)), out)
     assert starts.read_text().split() == ["0", "10"]  # the commit of 160 samples
     assert read_skipped(str(out)).steps == (13,)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from cluster.profile import load_profile
 from cluster.session import Session
 from cluster.skipped import read_skipped
-from pipelines.core.batch import Batch
 from tests.integration.conftest import tar_recipe
+from tests.integration.poison import poisoned
 from tests.integration.test_run import train_here
 from trainers.checkpoint import Staged, committed, latest
 from trainers.job import Job
@@ -29,36 +26,22 @@ def test_a_commit_that_is_being_written_outlives_a_loss_that_is_not_finite(
     """Ray ends a group some seconds after its first worker; the one here writes for longer."""
     starts = tmp_path / "starts"
 
-    def poisoned(config: dict[str, Any]) -> None:
-        from trainers import hooks, worker
+    work = poisoned(11, starts)
 
-        found = latest(Job.model_validate(config["job"]).run)
-        at, began = [found.samples // 16 if found else 0], not found
-        with starts.open("a") as file:
-            file.write(f"{at[0]}\n")
-        watch, builder, publish = worker.watched, worker.ViewBuilder, hooks.publish
+    def slow(config: dict[str, Any]) -> None:
+        from trainers import hooks
 
-        def counted(tables: Iterator[pa.Table], patience: int) -> Iterator[pa.Table]:
-            for table in watch(tables, patience):
-                at[0] += 1
-                yield table
-
-        class Poisoned(builder):
-            def __call__(self, table: pa.Table) -> Batch:
-                batch = super().__call__(table)
-                if at[0] == 11:
-                    batch.views["image"].fill_(math.nan)
-                return batch
+        first, publish = not latest(Job.model_validate(config["job"]).run), hooks.publish
 
         def slowly(staged: Staged, rank: int) -> None:
-            if rank == 0 and began:
+            if rank == 0 and first:
                 time.sleep(25)
             publish(staged, rank)
 
-        worker.watched, worker.ViewBuilder, hooks.publish = counted, Poisoned, slowly
-        worker.work(config)
+        hooks.publish = slowly
+        work(config)
 
-    monkeypatch.setattr("cluster.worker_group.work", poisoned)
+    monkeypatch.setattr("cluster.worker_group.work", slow)
     out = tmp_path / "run"
     train_here(tar_recipe(tars), load_profile("laptop", ("workers=2",)), out)
     assert starts.read_text().split() == ["0", "0", "10", "10"]  # the commit of 160 samples

@@ -18,13 +18,13 @@ FILMS = Sprites.Config(
 DECODE = {"size": None, "video": {"frames": 6, "rate": 16, "size": 16, "sampling": "start"}}
 
 
-def model(kept: str | None = None, **objective: object) -> Model:
+def model(fallback: str | None = None, **objective: object) -> Model:
     recipe = small_recipe(
         tokenizer=None,
         data={"source": {"kind": "sprites", "samples": 8, "size": 16}, "decode": DECODE},
         objective={"video": SMALL_TOWERS["video"], **objective},
     )
-    return Model(build_objective(recipe, None), recipe, None, kept=kept)
+    return Model(build_objective(recipe, None), recipe, None, fallback=fallback)
 
 
 def test_films_are_cut_as_in_training_and_not_augmented() -> None:

@@ -143,16 +143,24 @@ def test_they_are_kept_where_the_last_commit_could_not_be_written(
     assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS
 
 
+def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let no commit be written before the event is set."""
+    go = threading.Event()
+
+    def slowly(staged: Staged, rank: int) -> None:
+        assert go.wait(10)
+        publish(staged, rank)
+
+    monkeypatch.setattr("trainers.hooks.publish", slowly)
+    return go
+
+
 def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
     monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
-    go, events = threading.Event(), list[object]()
-
-    def slowly(staged: Staged, rank: int) -> None:
-        assert go.wait(10)
-        publish(staged, rank)
+    go, events = held_back(monkeypatch), list[object]()
 
     @contextmanager
     def leave() -> Iterator[None]:
@@ -168,7 +176,6 @@ def test_waiting_for_the_last_commit_is_no_hang_and_is_shared_by_all_workers(
             go.set()
         return [mine, events.count(False) < 2]  # another's is written after its own
 
-    monkeypatch.setattr("trainers.hooks.publish", slowly)
     with closing(hooks_of(tmp_path)) as hooks:
         hooks.commit(64, Clock(), [], 0, judged=False)
         monkeypatch.setattr("trainers.hooks.unwatched", leave)
@@ -184,11 +191,7 @@ def test_a_run_that_ends_with_an_error_is_not_ended_for_the_upload_that_it_waits
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
-    go, events = threading.Event(), list[object]()
-
-    def slowly(staged: Staged, rank: int) -> None:
-        assert go.wait(10)
-        publish(staged, rank)
+    go, events = held_back(monkeypatch), list[object]()
 
     @contextmanager
     def leave() -> Iterator[None]:
@@ -197,7 +200,6 @@ def test_a_run_that_ends_with_an_error_is_not_ended_for_the_upload_that_it_waits
         yield
         events.append(committed(str(tmp_path)))
 
-    monkeypatch.setattr("trainers.hooks.publish", slowly)
     with closing(hooks_of(tmp_path)) as hooks:
         hooks.commit(64, Clock(), [], 0, judged=False)
         monkeypatch.setattr("trainers.hooks.unwatched", leave)
@@ -208,20 +210,26 @@ def test_a_run_that_ends_with_an_error_is_not_ended_for_the_upload_that_it_waits
         assert events[:2] == [[], [64]]
 
 
-def test_workers_that_all_stop_wait_for_each_others_part_of_the_last_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ray.train.report", lambda metrics: None)
-    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+def another_at_work(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What another worker will say, in turn, of whether it still writes its part."""
     others = [True, True, False]
 
     def ask(mine: object) -> list[object]:
         return [mine, others.pop(0)] if isinstance(mine, bool) else [mine]
 
+    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
+    monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+    return others
+
+
+def test_workers_that_all_stop_wait_for_each_others_part_of_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.report", lambda metrics: None)
     with closing(hooks_of(tmp_path)) as hooks:
         hooks.commit(64, Clock(), [], 0, judged=False)
-        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
         hooks._behind.wait(10.0)
+        others = another_at_work(monkeypatch)
         hooks.settle()
     assert others == []
 
@@ -230,20 +238,15 @@ def test_who_failed_to_write_its_part_waits_for_the_others_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.train.report", lambda metrics: None)
-    monkeypatch.setattr("trainers.hooks._AGAIN", 0.01)
-    others = [True, True, False]
 
     def fails(staged: Staged, rank: int) -> None:
         raise StorageError("no space left")
-
-    def ask(mine: object) -> list[object]:
-        return [mine, others.pop(0)] if isinstance(mine, bool) else [mine]
 
     monkeypatch.setattr("trainers.hooks.publish", fails)
     with closing(hooks_of(tmp_path)) as hooks:
         hooks.commit(64, Clock(), [], 0, judged=False)
         hooks._behind.wait(10.0)
-        monkeypatch.setattr("trainers.hooks.gather_objects", ask)
+        others = another_at_work(monkeypatch)
         hooks.quarantine(FAULTS)
     assert others == []
     assert read_quarantine(quarantine_url(str(tmp_path))) == FAULTS

@@ -156,7 +156,7 @@ def test_read_only_data_are_scanned_once_for_all_commits_of_a_run(
     source = {"kind": "webdataset", "url": url}
     data = EVALUATIONS.parse({"kind": "proxy", "name": "x", "data": source}).data
     for _ in range(2):
-        model = Model(build_objective(recipe, None), recipe, None, kept=str(tmp_path / "run"))
+        model = Model(build_objective(recipe, None), recipe, None, fallback=str(tmp_path / "run"))
         assert model.proxy(data, 16, 3).examples == 16
     assert scanned == [url]
 
